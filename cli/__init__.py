@@ -1,0 +1,1 @@
+"""The `reticent` command: the only place that knows both sides."""

@@ -1,0 +1,103 @@
+"""What trainings look like in a terminal: progress bars and tables. Prints only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cli.evaluation import Quality
+from cli.training import Trained, Watch
+from server.rounds.training import RoundReport
+
+console = Console()
+
+
+def bars() -> Progress:
+    """The progress bars of all commands."""
+    return Progress(
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+
+
+@contextmanager
+def training_progress(rounds: int) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], Watch]]]:
+    """Bars for building a population and for each training: (progress callback, watcher by training name)."""
+    with bars() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def building(what: str, done: int, total: int) -> None:
+            name = f"building {what}"
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total or None, note="")
+            progress.update(tasks[name], completed=done, total=total or None)
+
+        def watch(name: str) -> Watch:
+            task = progress.add_task(f"training {name}", total=rounds, note="starting workers")
+
+            def seen(report: RoundReport, measured: dict[str, Quality]) -> None:
+                progress.update(task, completed=report.round_number, note=round_note(report, measured))
+
+            return seen
+
+        yield building, watch
+
+
+def round_note(report: RoundReport, measured: dict[str, Quality]) -> str:
+    """One line about a round."""
+    epsilon = report.privacy.epsilon
+    spent = "no privacy" if epsilon == float("inf") else f"record ε {epsilon:.2f}"
+    return f"AUC {measured['personal'].auc:.3f}, {report.record.contributions} devices, {spent}"
+
+
+def quality_rows(results: Sequence[Trained]) -> list[list[str]]:
+    """Rows of (training, rows, view, AUC, log loss, calibration, ε)."""
+    rows = []
+    for trained in results:
+        epsilon = trained.finished.privacy.epsilon
+        spent = "∞ (no privacy)" if epsilon == float("inf") else f"{epsilon:.2f}"
+        parts = {"later, same devices": trained.seen} | ({"unseen devices": trained.unseen} if trained.unseen else {})
+        for where, views in parts.items():
+            for view, found in views.items():
+                rows.append(
+                    [
+                        trained.plan.name,
+                        f"{where} ({found.n:,})",
+                        view,
+                        f"{found.auc:.4f}",
+                        f"{found.log_loss:.4f} / {found.base_log_loss:.4f}",
+                        f"{found.calibration:.2f}",
+                        spent,
+                    ]
+                )
+    return rows
+
+
+QUALITY_COLUMNS = ("training", "held-out rows", "view", "AUC", "log loss / base rate's", "calibration", "record ε")
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def show_trained(results: Sequence[Trained], folder: Path) -> None:
+    """Quality of every training, the privacy statement of the one that is kept, and where it is."""
+    show_table("Quality on held-out rows", QUALITY_COLUMNS, quality_rows(results))
+    kept = results[-1].finished
+    console.print(f"Kept: {results[-1].plan.name}, model version {kept.manifest.version}. {kept.privacy.sentence()}")
+    console.print(f"Model folder: {folder}   (use it: reticent predict-csv TABLE --model {folder})")

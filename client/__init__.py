@@ -1,0 +1,1 @@
+"""The device: raw behaviour exists only here, and leaves only through client.egress."""

@@ -1,0 +1,254 @@
+"""The device's own command line: its owner sees, takes and deletes what is held, and reads what it cost.
+
+Owns the commands of ``reticent device`` and ``reticent ledger``; what they print is ``client.console``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from client import console
+from client.behavior import importing
+from client.behavior.decoding import event_from_fields
+from client.behavior.summary import json_lines, summarise
+from client.device import OWNER, Node
+from client.settings import Settings, home_from_env
+from client.store.keys import DeviceId
+from client.store.vault import Salvage
+from common.crypto.keyfile import write_private
+from common.errors import InputError, MalformedInput, ReticentError, VaultCorrupt
+from common.taxonomy import EventKind
+
+device_app = typer.Typer(no_args_is_help=True, help="See, take and delete what this device holds about you.")
+ledger_app = typer.Typer(no_args_is_help=True, help="What this device's contributions have cost in privacy.")
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="RETICENT_HOME", help="The node's directory.", show_default="~/.reticent/device"),
+]
+Keys = Annotated[
+    Path | None, typer.Option("--keys", envvar="RETICENT_KEYS_DIR", help="Where the keys are, if not in the home.")
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Which device, if the node hosts several.", show_default="the only one")
+]
+StartAgain = Annotated[bool, typer.Option("--start-again", help="Begin a device anew that was erased.")]
+
+
+@contextlib.contextmanager
+def _named_errors() -> Iterator[None]:
+    """Every error of ours becomes one line with its name, and exit status 1."""
+    try:
+        yield
+    except ReticentError as error:
+        console.error(error)
+        raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def _node(home: Path | None, keys: Path | None, *, prove: bool = False) -> Iterator[Node]:
+    """The owner's node; policy figures need proof only where something is computed from them."""
+    with _named_errors():
+        settings = Settings.from_env()
+        if keys is not None:
+            settings = replace(settings, keys_directory=keys)
+        with Node.open(home or home_from_env(), settings, prove=prove) as node:
+            yield node
+
+
+def _choose(node: Node, device: str | None, *, writing: bool = False) -> DeviceId:
+    """The device that is meant: the one named, the only one, or the owner's.
+
+    Raises:
+        InputError: there are several, or the named one does not exist.
+    """
+    held = node.vault.devices()
+    if device is not None:
+        if writing or device in held or node.vault.is_erased(DeviceId(device)):
+            return DeviceId(device)
+        raise InputError("this node has no device of that name")
+    if len(held) > 1:
+        raise InputError(f"this node hosts {len(held)} devices: name one with --device")
+    return held[0] if held else OWNER
+
+
+def _begin(node: Node, device: DeviceId, *, start_again: bool) -> None:
+    if start_again and node.vault.is_erased(device):
+        node.vault.start_again(device)
+
+
+@device_app.command("record")
+def record(
+    kind: Annotated[EventKind | None, typer.Argument(help="What happened.", show_default=False)] = None,
+    *,
+    app: Annotated[str, typer.Option(help="Which app reports it.")] = "cli",
+    item: Annotated[str | None, typer.Option(help="Which item.")] = None,
+    time: Annotated[str | None, typer.Option(help="ISO 8601 or seconds since the epoch.", show_default="now")] = None,
+    query: Annotated[str | None, typer.Option(help="Text of a search.")] = None,
+    text: Annotated[str | None, typer.Option(help="Text of a comment.")] = None,
+    quantity: Annotated[float | None, typer.Option(help="How many (cart, purchase).")] = None,
+    dwell_s: Annotated[float | None, typer.Option(help="Seconds looked at (view).")] = None,
+    exposure_id: Annotated[str | None, typer.Option(help="The app's id of an exposure.")] = None,
+    outcome: Annotated[int | None, typer.Option(help="1 or 0 (impression).")] = None,
+    attribute: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be repeated.")] = None,
+    from_json: Annotated[str | None, typer.Option("--json", help="The whole event as a JSON object instead.")] = None,
+    start_again: StartAgain = False,
+    device: Device = None,
+    home: Home = None,
+    keys: Keys = None,
+) -> None:
+    """Record one event."""
+    with _node(home, keys) as node:
+        chosen = _choose(node, device, writing=True)
+        fields: dict[str, Any] = {
+            "kind": kind and kind.value, "app": app, "item": item, "time": time or node.settings.now(), "query": query,
+            "text": text, "quantity": quantity, "dwell_s": dwell_s, "exposure_id": exposure_id, "outcome": outcome,
+            "attributes": _pairs(attribute or []) or None,
+        }  # fmt: skip
+        given = {name: value for name, value in fields.items() if value is not None}
+        event = event_from_fields(given if from_json is None else _json_object(from_json))
+        _begin(node, chosen, start_again=start_again)
+        new = node.recorder.record(chosen, event)
+        console.say("recorded, encrypted, on this device" if new else "this event was recorded already")
+
+
+@device_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON Lines, a JSON array, or CSV.")],
+    *,
+    form: Annotated[str | None, typer.Option("--format", help="jsonl, json or csv.", show_default="by name")] = None,
+    start_again: StartAgain = False,
+    device: Device = None,
+    home: Home = None,
+    keys: Keys = None,
+) -> None:
+    """Record the events of a file; a bad row costs itself and nothing else."""
+    with _node(home, keys) as node:
+        chosen = _choose(node, device, writing=True)
+        form_checked = importing.format_of(Path(f"x.{form}") if form else file)
+        _begin(node, chosen, start_again=start_again)
+        with console.file_progress(file) as progress:
+            report = importing.import_file(node.recorder, chosen, file, form=form_checked, progress=progress)
+        console.import_report(report)
+        report.require_whole()
+
+
+@device_app.command("show")
+def show(
+    *,
+    events: Annotated[int, typer.Option("--events", min=0, help="Also print the latest N events.")] = 0,
+    device: Device = None,
+    home: Home = None,
+    keys: Keys = None,
+) -> None:
+    """What is held, how much of it, and until when."""
+    with _node(home, keys) as node:
+        if device is None and len(node.vault.devices()) > 1:
+            console.devices({name: node.vault.count(name) for name in node.vault.devices()}, node.directory)
+            return
+        chosen = _choose(node, device)
+        held = node.vault.read(chosen)
+        now = node.config.behaviour_now or node.settings.now()
+        console.holdings(summarise(held, node.policies.policies.retention, now), node.directory, chosen)
+        for line in json_lines(held[-events:] if events else []):
+            console.plain(line.decode().rstrip())
+
+
+@device_app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="A new file; it is readable by you alone.")],
+    *,
+    salvage: Annotated[bool, typer.Option(help="Save what a damaged vault still holds.")] = False,
+    device: Device = None,
+    home: Home = None,
+    keys: Keys = None,
+) -> None:
+    """Take everything with you, as JSON Lines that `import` reads again."""
+    with _node(home, keys) as node:
+        chosen = _choose(node, device)
+        found = node.vault.salvage(chosen) if salvage else Salvage(node.vault.read(chosen), [], 0)
+        try:
+            write_private(file, b"".join(json_lines(found.events)))
+        except FileExistsError:
+            raise InputError(f"{file.name} exists already; it was not touched") from None
+        except OSError as error:
+            raise InputError(f"{file.name} cannot be written ({error.strerror})") from None
+        console.say(f"{len(found.events)} events in {file}, unencrypted: keep it safe")
+        if found.bad_sequences or found.missing:
+            raise VaultCorrupt(
+                f"{len(found.bad_sequences)} damaged records could not be saved "
+                f"({', '.join(map(str, found.bad_sequences[:10]))}), {found.missing} were missing"
+            )
+
+
+@device_app.command("erase")
+def erase(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    device: Device = None,
+    home: Home = None,
+    keys: Keys = None,
+) -> None:
+    """Delete everything held about you: the key first, then the records."""
+    with _node(home, keys) as node:
+        chosen = _choose(node, device)
+        if not yes and not typer.confirm(f"Delete all {node.vault.count(chosen)} events for good?"):
+            console.say("nothing was deleted")
+            raise typer.Exit(1)
+        node.erase(chosen)
+        console.say(
+            "erased: the key is destroyed, the records and consent receipts are deleted. The privacy ledger keeps what "
+            "was spent in this period, so that starting again does not refill it"
+        )
+
+
+@device_app.command("consent-status")
+def consent_status(*, device: Device = None, home: Home = None, keys: Keys = None) -> None:
+    """What you have agreed to, as this device sees it."""
+    with _node(home, keys) as node:
+        chosen = _choose(node, device)
+        rules = node.policies.policies.purposes.purposes
+        console.consent([(rule, node.gate.permits(chosen, rule.id)) for rule in rules])
+
+
+@device_app.command("ledger")
+@ledger_app.command("show")
+def ledger_show(*, device: Device = None, home: Home = None) -> None:
+    """Every release that was charged, and the ones that were refused."""
+    with _node(home, None, prove=True) as node:
+        known = node.ledger.devices()
+        if device is not None and DeviceId(device) not in {*known, *node.vault.devices()}:
+            raise InputError("this node has no device of that name")
+        if device is None and len(known) > 1:
+            console.ledger_overview(node.ledger)
+            return
+        console.ledger(node.ledger, DeviceId(device) if device else (known[0] if known else OWNER))
+
+
+@ledger_app.callback()
+def _ledger_group() -> None:
+    """Keep `show` a command of its own."""
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    if not all(name and value for name, value in pairs.items()):
+        raise MalformedInput("an attribute is written NAME=VALUE")
+    return pairs
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise MalformedInput("--json takes one JSON object") from None
+    if not isinstance(value, dict):
+        raise MalformedInput("--json takes one JSON object")
+    return value

@@ -1,0 +1,197 @@
+"""The composition root of a device's program. Builds vault, ledger, gate and recorder of one node and hands them down.
+
+A node is a directory. It hosts one device (a person's installation) or many virtual ones (simulation, edge clients):
+
+    node.json     what its features are made by, and the public training window
+    vault.db      encrypted behaviour             keys/       one key per device, apart from the data
+    ledger.db     privacy spend                   keys.json   pinned keys of the service, notices in force
+    receipts.db   consent receipts                journal.db  what left (``client.journal``)
+    credentials.json  keys by which its devices speak for themselves at the service
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from client.behavior.recorder import Recorder
+from client.budget import Ledger
+from client.consent import Gate
+from client.credentials import Credentials
+from client.pins import PinFile, replace_private, write_pins
+from client.settings import Settings
+from client.store import retention
+from client.store.keys import DeviceId, KeyStore
+from client.store.vault import Vault
+from common.crypto.signing import PublicKey
+from common.errors import MalformedInput, SpecMismatch
+from common.model.feature_spec import FeatureSpec
+from common.wire.codec import describe
+from policies import loader
+from policies.loader import LoadedPolicies
+
+OWNER: Final = DeviceId("owner")
+"""Name of the only device of a person's own installation."""
+
+
+class NodeConfig(BaseModel):
+    """``node.json``: public facts about a node; nothing here comes from behaviour.
+
+    Attributes:
+        spec: what features are made by; None on a node that only records so far.
+        data_set: what its devices' behaviour comes from.
+        training_window: from and until when events may be trained on, seconds since the epoch; ``None`` is no limit.
+        behaviour_now: where retention counts from on devices that replay a recorded data set, whose times lie in the
+            past; None, on every real device, is the real clock.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    format: Literal["reticent-node-1"] = "reticent-node-1"
+    spec: FeatureSpec | None = None
+    data_set: str = Field(default="own behaviour", max_length=200)
+    training_window: tuple[float | None, float | None] = (None, None)
+    behaviour_now: float | None = None
+
+
+class Node:
+    """One opened node. Use as a context manager."""
+
+    def __init__(self, directory: Path, config: NodeConfig, settings: Settings, policies: LoadedPolicies) -> None:
+        """Use ``Node.open`` or ``Node.create``."""
+        self.directory = directory
+        self.config = config
+        self.settings = settings
+        self.policies = policies
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as opened:
+            documents = policies.policies
+            self._pins = PinFile(directory / "keys.json")
+            self.credentials = Credentials(directory / "credentials.json")
+            keys = KeyStore(settings.keys_directory or directory / "keys")
+            self.vault = opened.enter_context(contextlib.closing(Vault.open(directory / "vault.db", keys)))
+            self.ledger = opened.enter_context(contextlib.closing(_ledger(directory, settings, policies)))
+            self.gate = opened.enter_context(
+                contextlib.closing(
+                    Gate.open(directory / "receipts.db", documents.purposes, pins=self._pins.current, now=settings.now)
+                )
+            )
+            self.recorder = Recorder(self.vault, documents.retention, settings.now, retention_now=config.behaviour_now)
+            self._closing = opened.pop_all()
+
+    @classmethod
+    def open(cls, directory: Path, settings: Settings | None = None, *, prove: bool = True) -> Self:
+        """Open a node; an absent directory becomes an empty one. What retention forbids to hold is deleted now.
+
+        Args:
+            directory: the node's own.
+            settings: how to run it; the defaults when absent.
+            prove: prove the policy documents' figures too; may be left out where nothing can be released.
+
+        Raises:
+            PolicyError: the policy documents are invalid.
+            VaultCorrupt: a file of the node is damaged.
+            MalformedInput: ``node.json`` is.
+        """
+        settings = settings or Settings()
+        policies = loader.load(settings.policies_directory, prove=prove)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        node = cls(directory, _read_config(directory / "node.json"), settings, policies)
+        if node.config.behaviour_now is None:
+            retention.sweep(node.vault, policies.policies.retention, settings.now())
+        return node
+
+    @classmethod
+    def create(cls, directory: Path, settings: Settings, config: NodeConfig) -> Self:
+        """Make a node with this configuration, or give an existing one a new configuration, and open it."""
+        configure_node(directory, config)
+        return cls.open(directory, settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release all files."""
+        self._closing.close()
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What this node's features are made by.
+
+        Raises:
+            SpecMismatch: this node only records; it has no specification yet.
+        """
+        if self.config.spec is None:
+            raise SpecMismatch("this node has no feature specification yet, so it can neither learn nor score")
+        return self.config.spec
+
+    @property
+    def training_window(self) -> tuple[float, float]:
+        """From and until when events may be trained on: a public constant, never chosen from the data."""
+        start, end = self.config.training_window
+        return -math.inf if start is None else start, math.inf if end is None else end
+
+    @property
+    def server_keys(self) -> Mapping[str, PublicKey]:
+        """Pinned public keys of the service, by id."""
+        return self._pins.current().keys
+
+    @property
+    def notices(self) -> frozenset[str]:
+        """Digests of the notices in force that this node knows, one per language."""
+        return self._pins.current().notices
+
+    def pin(self, keys: Iterable[PublicKey] | None = None, notices: Iterable[str] | None = None) -> None:
+        """Trust these keys and notices from now on; what is left out stays as it is."""
+        held = self._pins.current()
+        write_pins(
+            self._pins.path,
+            held.keys.values() if keys is None else keys,
+            held.notices if notices is None else notices,
+        )
+
+    def erase(self, device: DeviceId) -> None:
+        """Erase a device: key, then rows, then receipts. Its spend of the running period stays as a tombstone.
+
+        Raises:
+            StoreError: there is no such device.
+        """
+        self.vault.erase(device)
+        self.gate.forget(device)
+        self.credentials.forget(device)
+        self.ledger.forget(device)
+
+
+def configure_node(directory: Path, config: NodeConfig) -> None:
+    """Write the configuration of a new or existing node."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    replace_private(directory / "node.json", config.model_dump_json(indent=1).encode())
+
+
+def _ledger(directory: Path, settings: Settings, policies: LoadedPolicies) -> Ledger:
+    return Ledger.open(
+        directory / "ledger.db",
+        policies.policies.privacy_budget,
+        now=settings.now,
+        simulation=settings.simulation,
+        randomness=settings.randomness,
+    )
+
+
+def _read_config(path: Path) -> NodeConfig:
+    try:
+        return NodeConfig.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return NodeConfig()
+    except ValidationError as error:
+        raise MalformedInput(f"{path.name}: {describe(error)}") from None

@@ -1,0 +1,1 @@
+"""Populations: virtual devices made from public or brought data, for simulation, demonstration and edge containers."""

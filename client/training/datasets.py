@@ -1,0 +1,101 @@
+"""Training records as tensors. Owns the two views of a record and its loss; knows no privacy mechanism.
+
+One record is one labelled exposure. Its personal view (everything the device knows) and its contextual view (personal
+columns absent) lie side by side on the middle dimension, so the record has one loss, one gradient and one clip: two
+separately clipped gradients would double what a record can move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from common.errors import InvalidLabel, SpecMismatch
+from common.model.examples import Examples
+from common.model.feature_spec import FeatureSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """``n`` records in ``V`` views on one torch device.
+
+    Attributes:
+        categorical: int64 ``[n, V, F]``.
+        numeric: floating ``[n, V, D]``.
+        labels: floating ``[n]``.
+        view_weights: floating ``[V]``, sum 1.
+    """
+
+    categorical: torch.Tensor
+    numeric: torch.Tensor
+    labels: torch.Tensor
+    view_weights: torch.Tensor
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return int(self.labels.shape[0])
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> Records:
+        """The records a mask ``[n]`` picks."""
+        rows = torch.from_numpy(np.flatnonzero(chosen)).to(self.labels.device)
+        return Records(self.categorical[rows], self.numeric[rows], self.labels[rows], self.view_weights)
+
+    def pieces(self, size: int) -> Iterator[tuple[Records, bool]]:
+        """Consecutive pieces of at most ``size`` records, and whether it is the last; one empty piece if none."""
+        for start in range(0, max(len(self), 1), size):
+            rows = slice(start, start + size)
+            piece = Records(self.categorical[rows], self.numeric[rows], self.labels[rows], self.view_weights)
+            yield piece, start + size >= len(self)
+
+
+def to_records(
+    examples: Examples,
+    spec: FeatureSpec,
+    *,
+    contextual_weight: float,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Records:
+    """Lay out checked examples for training.
+
+    Args:
+        examples: labelled examples of ``spec``; none at all is fine.
+        spec: the specification that says which columns are personal.
+        contextual_weight: share w of the loss given to the contextual view; 0 leaves that view out.
+        device: where the tensors go.
+        dtype: floating type of the network.
+
+    Raises:
+        SpecMismatch: the examples were made by another specification.
+        InvalidLabel: labels are missing or outside {0, 1}.
+        ContractError: arrays are not as the specification declares (see ``Examples.check``).
+    """
+    if examples.spec_digest != spec.digest:
+        raise SpecMismatch("the examples were made by another feature specification than the model's")
+    examples.check(spec)
+    if len(examples.labels) != len(examples) or not np.isin(examples.labels, (0.0, 1.0)).all():
+        raise InvalidLabel("training needs a label of 0 or 1 for every example")
+    views = [(examples.categorical, examples.numeric)]
+    if contextual_weight > 0:
+        views.append(spec.contextual(examples.categorical, examples.numeric))
+    weights = [1 - contextual_weight, contextual_weight][: len(views)]
+    return Records(
+        categorical=torch.from_numpy(np.stack([ids for ids, _ in views], axis=1)).to(device),
+        numeric=torch.from_numpy(np.stack([numbers for _, numbers in views], axis=1)).to(device, dtype),
+        labels=torch.tensor(examples.labels, device=device, dtype=dtype),
+        view_weights=torch.tensor(weights, device=device, dtype=dtype),
+    )
+
+
+def summed_loss(network: nn.Module, records: Records) -> torch.Tensor:
+    """Sum over records of the weighted cross-entropy of their views: (1-w)·BCE(personal) + w·BCE(contextual)."""
+    logits: torch.Tensor = network(records.categorical, records.numeric)
+    labels = records.labels.unsqueeze(1).expand_as(logits)
+    losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return (losses * records.view_weights).sum()

@@ -1,0 +1,1 @@
+"""Words and pure calculations that device and server share: no file, socket, clock or database."""

@@ -1,0 +1,240 @@
+"""The exception tree. Owns every error that crosses a room; must never carry personal data in its text.
+
+ReticentError
+├── InputError            what came in from outside is wrong; the text says what to do
+│   ├── MalformedInput        undecodable or schema-violating bytes
+│   ├── TruncatedFile         a file that stops before its end
+│   ├── UnknownColumn         a description names a column that the data lacks
+│   ├── InvalidLabel          a label outside {0, 1}
+│   ├── UnknownPurpose        a purpose id outside the closed list
+│   ├── UnknownNotice         a privacy notice that was never published here
+│   ├── NoticeExpired         a privacy notice that is no longer the current one
+│   ├── EmptyDevice           nothing to learn from
+│   └── OneClassData          only positives or only negatives
+├── StoreError            the device's own storage
+│   ├── VaultCorrupt          a record does not authenticate or decode
+│   ├── WrongKey              the key does not belong to this vault
+│   └── DeviceErased          the key was destroyed; the data is gone for good
+├── TrustError            something that must be verified was not
+│   ├── TamperedModel         signature or digest does not match
+│   ├── UnknownSigner         the key id is not pinned
+│   └── InvalidReceipt        a consent receipt does not verify
+├── ContractError         two sides disagree about form
+│   ├── SpecMismatch          another feature specification digest
+│   ├── ShapeMismatch, DtypeMismatch, DigestMismatch
+│   ├── NonFiniteValue        NaN or infinity where a number was promised
+│   └── OutOfRange            a number beyond its declared bounds
+├── Refused               a gate said no; carries a RefusalReason, never a why in free text
+│   ├── ConsentRefused
+│   ├── BudgetExhausted
+│   └── EgressRefused
+├── RoundError            a federated round cannot go on
+│   ├── TooFewSurvivors
+│   └── CheckpointConflict    another writer holds this run
+├── PolicyError           a policy document is invalid or proves false
+│   └── InvariantViolated
+└── ServiceError          the service does not answer this request; the text names no one
+    ├── NotAuthenticated      no valid API key
+    ├── NotAllowed            the key's role may not do this
+    ├── NotFound              nothing of that name
+    ├── PreconditionFailed    the document has changed since it was read
+    ├── TokenForged           a follow-up token that this service did not make
+    ├── TokenReplayed         a follow-up that was reported before
+    ├── TokenOutOfOrder       a click before its impression, a conversion before its click
+    ├── TokenLate             a follow-up after its window
+    └── StorageUnavailable    the database does not answer
+"""
+
+from __future__ import annotations
+
+from common.taxonomy import RefusalReason
+
+
+class ReticentError(Exception):
+    """Base of all our errors. ``str(error)`` is safe to show and to log: no personal data goes in."""
+
+    @property
+    def name(self) -> str:
+        """The stable, public name of the error: its class name."""
+        return type(self).__name__
+
+
+class InputError(ReticentError):
+    """Input from outside is wrong; the message says how to mend it."""
+
+
+class MalformedInput(InputError):
+    """Bytes that cannot be decoded or that violate their schema."""
+
+
+class TruncatedFile(InputError):
+    """A file that stops before its end."""
+
+
+class UnknownColumn(InputError):
+    """A data set description names a column that the data lacks."""
+
+
+class InvalidLabel(InputError):
+    """A label outside {0, 1}."""
+
+
+class UnknownPurpose(InputError):
+    """A purpose id outside the closed list."""
+
+
+class UnknownNotice(InputError):
+    """A privacy notice that was never published here."""
+
+
+class NoticeExpired(InputError):
+    """A privacy notice that is no longer current: the person must be shown the new one."""
+
+
+class EmptyDevice(InputError):
+    """A device with nothing to learn from."""
+
+
+class OneClassData(InputError):
+    """Only positives or only negatives: nothing can be learnt or measured."""
+
+
+class StoreError(ReticentError):
+    """The device's own storage failed."""
+
+
+class VaultCorrupt(StoreError):
+    """A stored record does not authenticate or does not decode."""
+
+
+class WrongKey(StoreError):
+    """The key given does not belong to this vault."""
+
+
+class DeviceErased(StoreError):
+    """The device's key was destroyed; its records cannot be read by anyone."""
+
+
+class TrustError(ReticentError):
+    """Something that must be verified before use did not verify."""
+
+
+class TamperedModel(TrustError):
+    """A model's signature or digest does not match."""
+
+
+class UnknownSigner(TrustError):
+    """A signature by a key that is not pinned."""
+
+
+class InvalidReceipt(TrustError):
+    """A consent receipt does not verify."""
+
+
+class ContractError(ReticentError):
+    """Two sides disagree about the form of what they exchange."""
+
+
+class SpecMismatch(ContractError):
+    """Features were made by another specification than the model's."""
+
+
+class ShapeMismatch(ContractError):
+    """An array has another shape than declared."""
+
+
+class DtypeMismatch(ContractError):
+    """An array has another dtype than declared."""
+
+
+class DigestMismatch(ContractError):
+    """Bytes do not hash to their declared digest."""
+
+
+class NonFiniteValue(ContractError):
+    """NaN or infinity where a finite number was promised."""
+
+
+class OutOfRange(ContractError):
+    """A number beyond its declared bounds."""
+
+
+class Refused(ReticentError):
+    """A gate said no. Carries a closed reason; free text would leak."""
+
+    def __init__(self, reason: RefusalReason, message: str | None = None) -> None:
+        """Store the reason; the message defaults to the reason's own words."""
+        super().__init__(message or reason.explanation)
+        self.reason = reason
+
+
+class ConsentRefused(Refused):
+    """No live consent for the purpose."""
+
+
+class BudgetExhausted(Refused):
+    """The release would pass the privacy budget's cap."""
+
+
+class EgressRefused(Refused):
+    """The egress door did not let a message out."""
+
+
+class RoundError(ReticentError):
+    """A federated round cannot go on."""
+
+
+class TooFewSurvivors(RoundError):
+    """Fewer contributions arrived than the policy demands."""
+
+
+class CheckpointConflict(RoundError):
+    """Another writer holds the checkpoint of this run, or it belongs to another configuration."""
+
+
+class PolicyError(ReticentError):
+    """A policy document is invalid."""
+
+
+class InvariantViolated(PolicyError):
+    """Policy documents contradict each other or do not prove what they declare."""
+
+
+class ServiceError(ReticentError):
+    """The service does not answer this request. The text names no one and echoes nothing."""
+
+
+class NotAuthenticated(ServiceError):
+    """No API key, or none that is valid."""
+
+
+class NotAllowed(ServiceError):
+    """The key's role may not do this."""
+
+
+class NotFound(ServiceError):
+    """Nothing of that name exists."""
+
+
+class PreconditionFailed(ServiceError):
+    """The document has changed since it was read."""
+
+
+class TokenForged(ServiceError):
+    """A follow-up token that this service did not make."""
+
+
+class TokenReplayed(ServiceError):
+    """A follow-up that was reported before."""
+
+
+class TokenOutOfOrder(ServiceError):
+    """A click before its impression, or a conversion before its click."""
+
+
+class TokenLate(ServiceError):
+    """A follow-up after its window."""
+
+
+class StorageUnavailable(ServiceError):
+    """The database does not answer; whatever needs it is refused."""

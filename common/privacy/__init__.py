@@ -1,0 +1,1 @@
+"""Parameters, update types, clipping, noise, randomness and the accountant: the vocabulary of differential privacy."""

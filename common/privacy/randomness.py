@@ -1,0 +1,90 @@
+"""The only source of randomness for privacy. Owns the keyed generator behind every noise and every sampling decision.
+
+Uniforms are odd multiples of 2^-53 (52 keystream bits and a half), hence never 0 or 1; Gaussians are their inverse
+normal distribution in float64. The tails end at ±8.2 standard deviations (mass 2^-52 a draw, far below any δ in use).
+Floating-point noise has the weakness of Mironov (CCS 2012): updates are rounded to a fixed grid after the noise
+(``common.privacy.updates.GRID``), which narrows it; integer noise belongs to secure aggregation. Never use torch's,
+numpy's or random's generators in a mechanism.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from common.crypto.keystream import KEY_BYTES, Keystream
+
+FloatArray = npt.NDArray[np.float64]
+SEEDED_LABEL = "seeded generator: simulation and tests only"
+SECURE_LABEL = "ChaCha20 keyed by the operating system"
+
+
+class NoiseSource:
+    """Draws from a ChaCha20 keystream. Use ``SecureNoise`` or ``SimulationNoise``; neither can be copied or pickled.
+
+    Attributes:
+        label: where the randomness comes from, in words that go into every privacy statement.
+        simulation: True if anybody can repeat the draws; a trainer refuses such a source outside simulations.
+    """
+
+    label: str
+    simulation: bool
+
+    def __init__(self, key: bytes) -> None:
+        self._stream = Keystream(key)
+
+    def uniform(self, shape: int | tuple[int, ...]) -> FloatArray:
+        """Independent uniforms on the open interval (0, 1), float64 ``shape``."""
+        count = int(np.prod(shape, dtype=np.int64))
+        bits = np.frombuffer(self._read(8 * count), "<u8") >> np.uint64(12)
+        return ((bits.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
+
+    def gaussian(self, shape: int | tuple[int, ...]) -> FloatArray:
+        """Independent standard Gaussians, float64 ``shape``."""
+        return np.asarray(ndtri(self.uniform(shape)), np.float64)
+
+    def bernoulli(self, probability: float, count: int) -> npt.NDArray[np.bool_]:
+        """Independent secret coins, bool ``[count]``: a Poisson sample of ``count`` records."""
+        return self.uniform(count) < probability
+
+    def _read(self, size_bytes: int) -> bytes:
+        return self._stream.read(size_bytes)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a noise source cannot be copied or pickled: two copies would draw the same noise")
+
+
+class SecureNoise(NoiseSource):
+    """Keyed by the operating system; a forked process gets a key of its own, or both would draw the same noise."""
+
+    label = SECURE_LABEL
+    simulation = False
+
+    def __init__(self) -> None:
+        super().__init__(os.urandom(KEY_BYTES))
+        self._process = os.getpid()
+
+    def _read(self, size_bytes: int) -> bytes:
+        if os.getpid() != self._process:
+            self._stream, self._process = Keystream(os.urandom(KEY_BYTES)), os.getpid()
+        return super()._read(size_bytes)
+
+
+class SimulationNoise(NoiseSource):
+    """Keyed by a public seed: repeatable, hence no protection at all. Says so wherever it is named.
+
+    Args of the constructor:
+        seed: any integer.
+        path: what the stream is for (node, round …); streams of different paths are unrelated.
+    """
+
+    label = SEEDED_LABEL
+    simulation = True
+
+    def __init__(self, seed: int, *path: int | str) -> None:
+        name = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *path))
+        super().__init__(hashlib.blake2b(name.encode(), digest_size=KEY_BYTES, person=b"reticent-seeded").digest())

@@ -1,0 +1,206 @@
+"""Closed vocabularies. Owns every enumeration that crosses a room; words mean what docs/architecture.md says."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Purpose(StrEnum):
+    """What a person can agree to, each alone. Contextual placement is not consent-based and has no purpose id here."""
+
+    TRAIN_LOCAL = "train.local"
+    TRAIN_CONTRIBUTE = "train.contribute"
+    PLACE_PERSONALISED = "place.personalised"
+    MEASURE_AGGREGATE = "measure.aggregate"
+
+
+class ConsentState(StrEnum):
+    """States of one (subject, purpose) pair; only GIVEN can permit."""
+
+    UNKNOWN = "unknown"
+    REQUESTED = "requested"
+    GIVEN = "given"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    INVALIDATED = "invalidated"
+
+
+class AgeBand(StrEnum):
+    """Declared by the person or the app, never inferred. Everything but ADULT is protected."""
+
+    ADULT = "adult"
+    MINOR = "minor"
+    UNKNOWN = "unknown"
+
+
+class EventKind(StrEnum):
+    """Kinds of raw behaviour a device records."""
+
+    VIEW = "view"
+    CLICK = "click"
+    FAVOURITE = "favourite"
+    CART = "cart"
+    PURCHASE = "purchase"
+    SEARCH = "search"
+    COMMENT = "comment"
+    IMPRESSION = "impression"
+
+
+class RefusalReason(StrEnum):
+    """Why a gate said no. Shown to people and to app backends; never free text."""
+
+    UNKNOWN_SUBJECT = "unknown-subject"
+    MALFORMED = "malformed"
+    NO_CONSENT = "consent-required"
+    REFUSED = "consent-refused"
+    WITHDRAWN = "consent-withdrawn"
+    EXPIRED = "consent-expired"
+    SUPERSEDED = "notice-superseded"
+    MISSING_PREREQUISITE = "prerequisite-missing"
+    MINOR = "minor-protected"
+    SIGNAL_OPT_OUT = "signal-opt-out"
+    KILL_SWITCH = "kill-switch"
+    BUDGET_EXHAUSTED = "budget-exhausted"
+    NOT_DECLARED = "message-not-declared"
+    BAD_FORM = "form-not-as-declared"
+    TOO_OFTEN = "too-often"
+    UNVERIFIED = "not-verified"
+    UNAVAILABLE = "unavailable"
+
+    @property
+    def explanation(self) -> str:
+        """One plain sentence for people."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS: dict[RefusalReason, str] = {
+    RefusalReason.UNKNOWN_SUBJECT: "This subject is not known, so nothing personal may be used.",
+    RefusalReason.MALFORMED: "The request could not be understood, so nothing personal may be used.",
+    RefusalReason.NO_CONSENT: "No consent was given for this purpose.",
+    RefusalReason.REFUSED: "Consent for this purpose was refused.",
+    RefusalReason.WITHDRAWN: "Consent for this purpose was withdrawn.",
+    RefusalReason.EXPIRED: "Consent for this purpose has expired; ask again.",
+    RefusalReason.SUPERSEDED: "The privacy notice has changed since consent was given; ask again.",
+    RefusalReason.MISSING_PREREQUISITE: "A purpose that this one needs is not consented to.",
+    RefusalReason.MINOR: "Only people who declared to be adults get personalised treatment.",
+    RefusalReason.SIGNAL_OPT_OUT: "An opt-out signal was received.",
+    RefusalReason.KILL_SWITCH: "A privacy officer has stopped this purpose.",
+    RefusalReason.BUDGET_EXHAUSTED: "The privacy budget does not allow another release.",
+    RefusalReason.NOT_DECLARED: "This kind of message is not declared in the egress policy.",
+    RefusalReason.BAD_FORM: "The message does not have its declared size, shape or type.",
+    RefusalReason.TOO_OFTEN: "As many of these messages as the egress policy allows have left within a day.",
+    RefusalReason.UNVERIFIED: "A signature or digest did not verify.",
+    RefusalReason.UNAVAILABLE: "The state needed for a decision could not be read, which means no.",
+}
+
+
+class DecisionMode(StrEnum):
+    """How a placement was chosen."""
+
+    CONTEXTUAL = "contextual"
+    ON_DEVICE = "on_device"
+
+
+class PrivacyUnit(StrEnum):
+    """What one ledger line protects."""
+
+    RECORD = "record"
+    USER = "user"
+
+
+class NeighbouringRelation(StrEnum):
+    """Which data sets must look alike."""
+
+    ADD_REMOVE = "add_or_remove_one"
+    REPLACE = "replace_one"
+
+
+class TrustModel(StrEnum):
+    """Who must be trusted for the stated ε to hold."""
+
+    LOCAL = "local: no trust in the server"
+    DISTRIBUTED = "distributed: secure aggregation and a quorum of honest devices"
+    CENTRAL = "central: the aggregation server"
+
+
+class Mechanism(StrEnum):
+    """Named noise adders that the accountant knows."""
+
+    GAUSSIAN = "gaussian"
+    POISSON_SUBSAMPLED_GAUSSIAN = "poisson_subsampled_gaussian"
+    NONE = "none"
+
+
+class Profile(StrEnum):
+    """Privacy profile of a training. NON_PRIVATE exists for simulations and says so everywhere it appears."""
+
+    RECORD_LOCAL = "record_local"
+    NON_PRIVATE = "non_private"
+
+
+class Masking(StrEnum):
+    """How an update is hidden from the server beside its noise."""
+
+    NONE = "none"
+
+
+class ModelFamily(StrEnum):
+    """Families of the click/conversion model Y = f(X)."""
+
+    LOGISTIC = "hashed_logistic"
+    WIDE_DEEP = "wide_deep"
+
+
+class ServerOptimiser(StrEnum):
+    """How the server applies the mean update."""
+
+    FEDAVG = "fedavg"
+    FEDADAM = "fedadam"
+    MOMENTUM = "momentum"
+
+
+class FeatureBlock(StrEnum):
+    """Context features may be used without consent; personal ones never leave the device."""
+
+    CONTEXT = "context"
+    PERSONAL = "personal"
+
+
+class Role(StrEnum):
+    """Roles of API keys, default deny."""
+
+    DEVICE = "device"
+    APP_BACKEND = "app_backend"
+    PRIVACY_OFFICER = "privacy_officer"
+    ADMIN = "admin"
+
+
+class FollowUp(StrEnum):
+    """Confirmed follow-ups of a placement."""
+
+    IMPRESSION = "impression"
+    CLICK = "click"
+    CONVERSION = "conversion"
+
+
+class Decline(StrEnum):
+    """All that a node ever says when it sends no update: a closed name, no text of its own.
+
+    What depends on the invitation is named, so that a server can mend it. What depends on devices is not told apart:
+    consent, budget and failures of storage are nobody's business but the owner's.
+    """
+
+    MALFORMED = "MalformedInput"
+    UNKNOWN_SIGNER = "UnknownSigner"
+    UNVERIFIED = "TrustError"
+    SPEC = "SpecMismatch"
+    DIGEST = "DigestMismatch"
+    SHAPE = "ShapeMismatch"
+    DTYPE = "DtypeMismatch"
+    NON_FINITE = "NonFiniteValue"
+    RANGE = "OutOfRange"
+    POLICY = "PolicyError"
+    NOTHING_TO_SEND = "NothingToSend"
+    FAILURE = "DeviceFailure"

@@ -1,0 +1,1 @@
+"""What crosses a border: messages, their bytes, and signed documents."""

@@ -1,0 +1,227 @@
+"""Every message that crosses the device's border. Two unions: Outbound (leaves a device), Inbound (arrives on it).
+
+All are frozen, strict and refuse unknown fields. Arrays travel beside the message (``common.model.arrays``); the
+message holds their digest. Nothing here can name a behaviour event: that is the point.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.privacy.parameters import MechanismUse, PrivacyStatement, RecordDpParameters
+from common.taxonomy import AgeBand, ConsentState, FollowUp, Masking, ModelFamily, Profile, Purpose
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Handle = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Message(BaseModel):
+    """Base of all wire messages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", val_json_bytes="base64")
+
+
+# ── Outbound ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TrainingContribution(Message):
+    """The header of a masked update, or of a node's integer sum of several devices' masked updates.
+
+    Holds no example count, loss, metric, timing or budget: each would leak.
+    """
+
+    kind: Literal["training_contribution"] = "training_contribution"
+    run_id: ShortText
+    round_number: int = Field(ge=1)
+    spec_digest: Digest
+    base_digest: Digest
+    length: int = Field(ge=1)
+    contributions: int = Field(ge=0)
+    release: MechanismUse
+    masking: Masking
+
+
+class SubjectEnrolment(Message):
+    """Asks the service for a random handle; carries a public key and declared, coarse facts only."""
+
+    kind: Literal["subject_enrolment"] = "subject_enrolment"
+    public_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    app_id: ShortText
+    age_band: AgeBand
+    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
+
+
+class ConsentChange(Message):
+    """Grants or refuses purposes under one notice."""
+
+    kind: Literal["consent_change"] = "consent_change"
+    handle: Handle
+    notice_digest: Digest
+    decisions: dict[Purpose, Literal["given", "refused"]]
+    locale: Literal["en", "zh-CN"]
+    surface: ShortText
+
+
+class ConsentWithdrawal(Message):
+    """Withdraws purposes, or all of them."""
+
+    kind: Literal["consent_withdrawal"] = "consent_withdrawal"
+    handle: Handle
+    purposes: tuple[Purpose, ...] | Literal["all"]
+
+
+class FollowUpReport(Message):
+    """Confirms an impression, click or conversion of a contextual placement by its single-use token."""
+
+    kind: Literal["follow_up_report"] = "follow_up_report"
+    token: Annotated[str, Field(min_length=16, max_length=1024)]
+    follow_up: FollowUp
+
+
+class DocumentRequest(Message):
+    """Fetches a public document, the same bytes for everybody."""
+
+    kind: Literal["document_request"] = "document_request"
+    document: Literal["catalogue", "model", "model_arrays", "placement_policy", "notice", "keys"]
+
+
+Outbound = Annotated[
+    TrainingContribution | SubjectEnrolment | ConsentChange | ConsentWithdrawal | FollowUpReport | DocumentRequest,
+    Field(discriminator="kind"),
+]
+
+# ── Inbound ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ModelSpec(Message):
+    """Which network, with every public constant that shapes it.
+
+    Attributes:
+        contextual_weight: share of the loss given to the contextual view of each record; one record, one gradient.
+        base_rate: public click/conversion rate from which the output bias starts.
+        wide_scale: public factor on the wide table's output; below 1 it leaves more of a clipped gradient to the
+            dense features, which many records share and noise therefore hurts less.
+    """
+
+    family: ModelFamily
+    spec_digest: Digest
+    base_rate: float = Field(gt=0, lt=1)
+    contextual_weight: float = Field(default=0.3, ge=0, lt=1)
+    wide_scale: float = Field(default=1.0, gt=0, le=10)
+    hidden_width: int = Field(default=64, ge=1, le=4096)
+    embedding_dim: int = Field(default=4, ge=1, le=256)
+    seed: int = Field(default=0, ge=0)
+
+
+class RoundInvitation(Message):
+    """Invites a node's devices to one round; travels signed, with the global arrays beside it."""
+
+    kind: Literal["round_invitation"] = "round_invitation"
+    run_id: ShortText
+    round_number: int = Field(ge=1)
+    rounds_total: int = Field(ge=1)
+    deadline_s: float = Field(gt=0)
+    model: ModelSpec
+    arrays_digest: Digest
+    profile: Profile
+    parameters: RecordDpParameters
+    budget_policy_digest: Digest
+
+
+class Creative(Message):
+    """One thing that can be shown. ``attributes`` feed features; texts are filled templates."""
+
+    creative_id: ShortText
+    item_id: ShortText
+    attributes: dict[str, str]
+    numbers: dict[str, float] = Field(default_factory=dict)
+    category: ShortText
+    advertiser: ShortText
+    payer: ShortText
+    title: dict[str, ShortText]
+    description: dict[str, ShortText]
+    image_url: ShortText
+    image_alt: dict[str, ShortText]
+    landing_url: Annotated[str, Field(pattern=r"^https://", max_length=500)]
+    label: dict[str, ShortText]
+
+
+class Catalogue(Message):
+    """All creatives: the same signed bytes for everybody."""
+
+    kind: Literal["catalogue"] = "catalogue"
+    version: int = Field(ge=1)
+    creatives: tuple[Creative, ...]
+
+
+class PolicyDocument(Message):
+    """A policy document as it is in force at the service: its very text, so that its digest can be compared."""
+
+    kind: Literal["policy_document"] = "policy_document"
+    name: Literal["placement"] = "placement"
+    digest: Digest
+    text: Annotated[str, Field(max_length=262_144)]
+
+
+class SlotRequest(Message):
+    """One slot to be filled, with ``count`` positions."""
+
+    slot_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    count: int = Field(default=1, ge=1, le=20)
+
+
+class PlacementPermit(Message):
+    """Lets one subject's device fill these slots by itself, with exactly this catalogue, policy and model.
+
+    Holds nothing that depends on behaviour; it is one of two keys, the other being the device's own gate.
+    """
+
+    kind: Literal["placement_permit"] = "placement_permit"
+    decision_id: ShortText
+    handle: Handle
+    slots: tuple[SlotRequest, ...]
+    catalogue_version: int = Field(ge=1)
+    policy_digest: Digest
+    model_version: int = Field(ge=1)
+    issued_at: int
+    expires_at: int
+
+
+class ModelManifest(Message):
+    """What the registry signs for one model version."""
+
+    kind: Literal["model_manifest"] = "model_manifest"
+    version: int = Field(ge=1)
+    run_id: ShortText
+    model: ModelSpec
+    arrays_digest: Digest
+    metrics: dict[str, float]
+    privacy: tuple[PrivacyStatement, ...]
+    created_at: ShortText
+
+
+class ConsentReceipt(Message):
+    """Signed copy of one consent event, for the person and for the device's gate."""
+
+    kind: Literal["consent_receipt"] = "consent_receipt"
+    schema_version: Literal["reticent-receipt-1"] = "reticent-receipt-1"
+    receipt_id: ShortText
+    handle: Handle
+    purpose: Purpose
+    state: ConsentState
+    age_band: AgeBand
+    notice_digest: Digest
+    event_time: int
+    valid_until: int
+    locale: Literal["en", "zh-CN"]
+    jurisdiction: ShortText
+    controller: ShortText
+
+
+Inbound = Annotated[
+    RoundInvitation | Catalogue | PolicyDocument | PlacementPermit | ModelManifest | ConsentReceipt,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,1 @@
+"""The server: sees masked sums, campaigns and receipts, never an event."""

@@ -1,0 +1,74 @@
+"""The catalogue over HTTP, the pictures of its creatives, and the placement policy in force."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Header, Request, Response
+from pydantic import BaseModel, ConfigDict
+
+from common.errors import NotFound, PreconditionFailed
+from common.rendering import FALLBACK_LOCALE, picture
+from common.wire.messages import Creative
+from server.api.deps import ServicesDep, document
+
+router = APIRouter(tags=["public documents"])
+
+
+class CatalogueDraft(BaseModel):
+    """All creatives that shall be in force. ``version`` is ignored: the service numbers catalogues."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["catalogue"] = "catalogue"
+    version: int | None = None
+    creatives: tuple[Creative, ...]
+
+
+class CatalogueState(BaseModel):
+    """What is in force now."""
+
+    version: int
+    creatives: int
+    changed: bool
+
+
+@router.get("/v1/catalog/current", response_class=Response, responses={200: {"content": {"application/jose": {}}}})
+def catalogue(request: Request, services: ServicesDep) -> Response:
+    """The signed catalogue."""
+    return document(request, services.catalogues.current().jws.encode(), "application/jose")
+
+
+@router.put("/v1/catalog", tags=["administration"])
+def publish(
+    draft: Annotated[CatalogueDraft, Body()],
+    services: ServicesDep,
+    if_match: Annotated[str | None, Header(description='The version it replaces, as "3".')] = None,
+) -> CatalogueState:
+    """Put a catalogue in force; the same creatives again change nothing."""
+    done = services.catalogues.publish(draft.creatives, expected_version=_expected(if_match))
+    return CatalogueState(version=done.version, creatives=done.creatives, changed=done.changed)
+
+
+@router.get("/static/creative/{name}", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})
+def image(name: str, request: Request, services: ServicesDep, locale: str = FALLBACK_LOCALE) -> Response:
+    """The picture of a creative in force. On-device placements draw it themselves and never ask."""
+    wanted, opened = name.removesuffix(".svg"), services.catalogues.opened()
+    found = next((c for c in (() if opened is None else opened.creatives) if c.creative_id == wanted), None)
+    if found is None or wanted == name:
+        raise NotFound("no such creative in the catalogue in force")
+    return document(request, picture(found, locale).encode(), "image/svg+xml", max_age_s=3600)
+
+
+@router.get("/v1/policy/current", response_class=Response, responses={200: {"content": {"application/jose": {}}}})
+async def policy(request: Request, services: ServicesDep) -> Response:
+    """The placement policy in force, signed, as the text of its document."""
+    return document(request, services.policy_jws.encode(), "application/jose")
+
+
+def _expected(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    text = if_match.strip().strip('"')
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise PreconditionFailed("If-Match takes the version of a catalogue")
+    return int(text)

@@ -1,0 +1,158 @@
+"""The server's own command line: ``reticent server …`` and ``reticent model …``. Owns words and exit codes only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from common.errors import MalformedInput, ReticentError
+from common.taxonomy import Role
+from common.wire.codec import describe
+from common.wire.messages import ModelManifest
+from server.settings import Settings
+
+server_app = typer.Typer(no_args_is_help=True, help="The service: keys, database, catalogue, HTTP.")
+model_app = typer.Typer(no_args_is_help=True, help="The registry of signed models.")
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """An error of ours is one line and exit code 1, never a trace."""
+    try:
+        yield
+    except ReticentError as error:
+        typer.echo(f"{error.name}: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@server_app.command()
+def init() -> None:
+    """Make what is missing: signing key, pepper, tables, the published notice. Safe to repeat."""
+    from server.api.services import initialise
+
+    settings = Settings.from_env()
+    with _named_errors():
+        services = initialise(settings)
+        notice = services.notices.current("en").notice.version
+    typer.echo(f"State in {settings.state_dir}; signing key {services.signer.kid}; notice version {notice} in force.")
+
+
+@server_app.command()
+def migrate() -> None:
+    """Bring the database to the newest revision."""
+    from server.migrations import migrate as run
+    from server.storage import open_database
+
+    with _named_errors():
+        typer.echo(f"Database at revision {run(open_database(Settings.from_env().database_url))}.")
+
+
+@server_app.command()
+def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Answer HTTP requests until stopped."""
+    import uvicorn
+
+    from server.api.app import create_app
+
+    with _named_errors():
+        app = create_app(Settings.from_env())
+    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+
+
+@server_app.command("create-key")
+def create_key(
+    role: Annotated[Role, typer.Option(help="What the key may do; devices get theirs when they enrol.")],
+    label: Annotated[str, typer.Option(help="For whom, in your own words.")] = "",
+    app: Annotated[str | None, typer.Option(help="Narrow an app backend's key to the subjects of one app.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=3660)] = 365,
+) -> None:
+    """Issue an API key and print it, this once."""
+    from server.api.services import build_services
+
+    if role is Role.DEVICE:
+        raise typer.BadParameter("a device gets its key when it enrols: POST /v1/subjects")
+    with _named_errors():
+        key = build_services(Settings.from_env()).access.issue(role, label=label, app_id=app, days=days)
+    typer.echo(key.token)
+
+
+@server_app.command("public-key")
+def public_key() -> None:
+    """Print the public signing key, as devices pin it (JWK)."""
+    from common.crypto import keyfile
+
+    with _named_errors():
+        try:
+            public = keyfile.load(Settings.from_env().signing_key).public
+        except OSError:
+            raise MalformedInput("there is no signing key; run: reticent server init") from None
+    typer.echo(json.dumps({"kty": "OKP", "crv": "Ed25519", "kid": public.kid, "x": public.x}))
+
+
+@server_app.command("publish-catalogue")
+def publish_catalogue(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON")]) -> None:
+    """Put the creatives of a JSON file in force: {"creatives": […]}."""
+    from server.api.services import build_services
+    from server.campaigns.routes import CatalogueDraft
+
+    with _named_errors():
+        try:
+            draft = CatalogueDraft.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise MalformedInput(f"{file.name}: {describe(error)}") from None
+        done = build_services(Settings.from_env()).catalogues.publish(draft.creatives)
+    typer.echo(f"Catalogue version {done.version}: {done.creatives} creatives{'' if done.changed else ', unchanged'}.")
+
+
+@model_app.command("list")
+def list_models() -> None:
+    """All registered models, newest first."""
+    from server.api.services import build_services
+
+    with _named_errors():
+        manifests = build_services(Settings.from_env()).registry.manifests()
+    if not manifests:
+        typer.echo("No model is registered.")
+    for manifest in manifests:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(manifest.metrics.items()))
+        typer.echo(
+            f"{manifest.version}  {manifest.created_at}  {manifest.run_id}  {manifest.model.family.value}  {figures}"
+        )
+
+
+@model_app.command()
+def show(version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None) -> None:
+    """A model's manifest: where it comes from, what it can do, what it cost in privacy."""
+    from server.api.services import build_services
+
+    with _named_errors():
+        manifest, _, spec = build_services(Settings.from_env()).registry.verified(version)
+    _print_manifest(manifest)
+    typer.echo(f"features     {spec.name} version {spec.version}: {len(spec.categorical)} + {len(spec.numeric)} fields")
+
+
+@model_app.command()
+def verify(version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None) -> None:
+    """Check a model as a device does: signature, features, digest, names, shapes and values of its arrays."""
+    from server.api.services import build_services
+
+    with _named_errors():
+        manifest, arrays, _ = build_services(Settings.from_env()).registry.verified(version)
+    weights = sum(array.size for array in arrays.values())
+    typer.echo(f"Model version {manifest.version} verifies: {weights} weights in {len(arrays)} arrays.")
+
+
+def _print_manifest(manifest: ModelManifest) -> None:
+    typer.echo(f"version      {manifest.version} of {manifest.created_at}, training {manifest.run_id}")
+    typer.echo(f"family       {manifest.model.family.value}, features {manifest.model.spec_digest[:16]}…")
+    typer.echo(f"arrays       {manifest.arrays_digest}")
+    for name, value in sorted(manifest.metrics.items()):
+        typer.echo(f"{name:<12} {value:.6g}")
+    for statement in manifest.privacy:
+        typer.echo(f"privacy      {statement.sentence()}")

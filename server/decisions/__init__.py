@@ -1,0 +1,1 @@
+"""Placements asked for, decided and confirmed."""

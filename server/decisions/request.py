@@ -1,0 +1,150 @@
+"""What a caller asks. Owns the lenient reading of a decision request: whatever cannot be understood is not used.
+
+A request whose slots can be read is always answered. A fault anywhere else makes the answer contextual and says so
+(``malformed``); the faulty part is dropped and never echoed, stored or logged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from common.errors import MalformedInput
+from common.wire.messages import SlotRequest
+from policies.notices import LOCALES, Locale
+
+POSITIONS_MAX: Final = 50
+CONTEXT_MAX: Final = 32
+_HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_FIELDS: Final = frozenset({"handle", "slots", "context", "locale", "signals"})
+
+
+class Signals(BaseModel):
+    """Opt-out signals that the app has seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    gpc: bool = False
+
+
+class DecisionBody(BaseModel):
+    """The strict form of a request, as it is documented."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    handle: Annotated[str | None, Field(pattern=_HANDLE.pattern, description="Omit it for contextual ads.")] = None
+    slots: Annotated[tuple[SlotRequest, ...], Field(min_length=1, max_length=POSITIONS_MAX)]
+    context: Annotated[
+        dict[str, str | float], Field(max_length=CONTEXT_MAX, description="The page, never the person.")
+    ] = {}
+    locale: Locale = "en"
+    signals: Signals = Signals()
+
+    @field_validator("slots")
+    @classmethod
+    def _bounded_and_distinct(cls, slots: tuple[SlotRequest, ...]) -> tuple[SlotRequest, ...]:
+        if len({slot.slot_id for slot in slots}) != len(slots):
+            raise ValueError("a slot_id occurs twice")
+        if sum(slot.count for slot in slots) > POSITIONS_MAX:
+            raise ValueError(f"more than {POSITIONS_MAX} positions")
+        return slots
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRequest:
+    """What could be understood.
+
+    Attributes:
+        handle: a well-formed handle, or None.
+        slots: what is to be filled.
+        context, numbers: facts about the page.
+        locale: language of the answer.
+        gpc: whether an opt-out signal was seen.
+        malformed: something beside the slots could not be understood.
+    """
+
+    handle: str | None
+    slots: tuple[SlotRequest, ...]
+    context: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    locale: Locale = "en"
+    gpc: bool = False
+    malformed: bool = False
+
+
+class UnreadableSlots(Exception):
+    """The slots are not as described; carries what pydantic found."""
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__("the slots cannot be read")
+        self.error = error
+
+
+def read_request(body: bytes) -> DecisionRequest:
+    """Understand as much of a request as possible.
+
+    Raises:
+        MalformedInput: not a JSON object.
+        UnreadableSlots: there is no slot to answer.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise MalformedInput("the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise MalformedInput("the body is not a JSON object")
+    slots = _slots(data)
+    handle, handle_ok = _handle(data.get("handle"))
+    context, numbers, context_ok = _context(data.get("context", {}))
+    locale, locale_ok = _locale(data.get("locale", "en"))
+    gpc, signals_ok = _signals(data.get("signals", {}))
+    understood = handle_ok and context_ok and locale_ok and signals_ok and _FIELDS.issuperset(data)
+    return DecisionRequest(handle, slots, context, numbers, locale, gpc, malformed=not understood)
+
+
+def _slots(data: Mapping[str, object]) -> tuple[SlotRequest, ...]:
+    try:
+        return DecisionBody.model_validate({"slots": data.get("slots")}).slots
+    except ValidationError as error:
+        raise UnreadableSlots(error) from None
+
+
+def _handle(value: object) -> tuple[str | None, bool]:
+    if value is None:
+        return None, True
+    if isinstance(value, str) and _HANDLE.fullmatch(value):
+        return value, True
+    return None, False
+
+
+def _context(value: object) -> tuple[dict[str, str], dict[str, float], bool]:
+    texts: dict[str, str] = {}
+    numbers: dict[str, float] = {}
+    if not isinstance(value, dict) or len(value) > CONTEXT_MAX:
+        return texts, numbers, False
+    for name, fact in value.items():
+        if not _NAME.fullmatch(name):
+            continue
+        if isinstance(fact, str) and len(fact) <= 200:
+            texts[name] = fact
+        elif isinstance(fact, int | float) and not isinstance(fact, bool) and math.isfinite(fact):
+            numbers[name] = float(fact)
+    return texts, numbers, len(texts) + len(numbers) == len(value)
+
+
+def _locale(value: object) -> tuple[Locale, bool]:
+    found = next((locale for locale in LOCALES if locale == value), None)
+    return (found or "en"), found is not None
+
+
+def _signals(value: object) -> tuple[bool, bool]:
+    """An opt-out signal that cannot be understood counts as one."""
+    try:
+        return Signals.model_validate(value).gpc, True
+    except ValidationError:
+        return True, False

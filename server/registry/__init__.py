@@ -1,0 +1,1 @@
+"""The model registry: every accepted model, signed."""

@@ -1,0 +1,115 @@
+"""The server's database. Owns how a connection is opened and how a transaction begins; knows no table by name.
+
+SQLite (WAL, foreign keys, full sync) and PostgreSQL alike. On SQLite a write transaction takes the write lock when it
+begins: a transaction that reads first and writes later would fail at once whenever another writer came between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, MetaData, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlmodel import Session, SQLModel, create_engine
+
+import server
+from common.errors import StorageUnavailable
+
+Sessions = Callable[[], AbstractContextManager[Session]]
+
+BUSY_TIMEOUT_MS: Final = 30_000
+_BEGIN: Final = "reticent_begin"
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One database and the two kinds of transaction."""
+
+    engine: Engine
+
+    def sessions(self) -> Session:
+        """A session whose transactions may write; pass ``database.sessions`` where ``Sessions`` are wanted."""
+        return Session(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction, committed at the end or rolled back by any exception."""
+        with _named_failures(), self.sessions() as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One consistent look at committed state; never waits for a writer on SQLite."""
+        engine = self.engine.execution_options(**{_BEGIN: "DEFERRED"})
+        with _named_failures(), Session(engine, expire_on_commit=False) as session:
+            yield session
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """Open the database of a SQLAlchemy URL; a bare ``postgresql://`` means psycopg 3."""
+    parsed = make_url(url)
+    if parsed.drivername in {"postgresql", "postgres"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite":
+        return Database(create_engine(parsed, pool_pre_ping=True, hide_parameters=True))
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, hide_parameters=True)  # an SQL error must not carry a handle into a log
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return Database(engine)
+
+
+def exclusive(session: Session, room: str) -> None:
+    """Make concurrent transactions over one room wait for each other (on SQLite the write lock already does)."""
+    if session.get_bind().dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(f"reticent/{room}".encode()).digest()[:8], "big", signed=True)
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def load_metadata() -> MetaData:
+    """The tables of every room of the server: each ``server.<room>.tables`` that exists is imported."""
+    for room in pkgutil.iter_modules(server.__path__):
+        if room.ispkg and (Path(server.__path__[0]) / room.name / "tables.py").exists():
+            importlib.import_module(f"server.{room.name}.tables")
+    return SQLModel.metadata
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    """A database that does not answer is one named error, without the statement that met it."""
+    try:
+        yield
+    except (OperationalError, InterfaceError):
+        raise StorageUnavailable("the database does not answer") from None
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
+    """Begin transactions ourselves (the driver would only begin at the first write) and set what SQLite forgets."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN, 'IMMEDIATE')}")

@@ -1,0 +1,65 @@
+"""A throw-away PostgreSQL cluster on a unix socket, if this machine has its programs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=60 -k "
+
+
+def missing() -> str | None:
+    """Why no cluster can be started here, or None."""
+    if programs() is None:
+        return "PostgreSQL's initdb and pg_ctl are not installed"
+    if os.geteuid() == 0:
+        try:
+            pwd.getpwnam("postgres")
+        except KeyError:
+            return "PostgreSQL refuses to run as root and there is no user postgres"
+        if shutil.which("setpriv") is None:
+            return "PostgreSQL refuses to run as root and setpriv is not installed"
+    return None
+
+
+def programs() -> Path | None:
+    """The folder of initdb and pg_ctl."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "pg_ctl").exists()), None)
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """Start a cluster; yields the URL prefix to which a database's name and the socket are added by ``url``."""
+    folder = Path(tempfile.mkdtemp(prefix="reticent-pg-"))
+    programs_at = programs()
+    assert programs_at is not None
+    prefix: list[str] = []
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [*prefix, str(programs_at / program), *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL
+        )
+
+    data = str(folder / "data")
+    run("initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C")
+    try:
+        run("pg_ctl", "-D", data, "-w", "-s", "-l", str(folder / "server.log"), "-o", f"{OPTIONS}{folder}", "start")
+        yield str(folder)
+    finally:
+        run("pg_ctl", "-D", data, "-w", "-s", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def url(socket_folder: str, name: str) -> str:
+    return f"postgresql://postgres@/{name}?host={socket_folder}"

@@ -1,0 +1,130 @@
+"""Follow-ups: in order, in time, once, by tokens that only this service makes, and about nobody."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import ReticentError, TokenForged, TokenReplayed
+from common.taxonomy import FollowUp, Role
+from server.decisions.repository import PositionKey
+from server.decisions.tokens import FollowUpToken, TokenMint
+from tests.service.world import World
+
+HOUR, DAY = 3_600, 86_400
+
+
+def tokens(world: World) -> dict[str, str]:
+    answer = world.decide(None, world.key(Role.APP_BACKEND))
+    return dict(answer["slots"][0]["tokens"])
+
+
+def report(world: World, token: str, follow_up: str) -> tuple[int, str]:
+    answer = world.http.post("/v1/events", json={"token": token, "follow_up": follow_up})
+    assert token not in answer.text
+    return answer.status_code, answer.json().get("title", "")
+
+
+def test_impression_click_conversion_count_once_each(any_world: World) -> None:
+    given_tokens = tokens(any_world)
+    for kind, token in given_tokens.items():
+        assert report(any_world, token, kind) == (202, "")
+    for kind, token in given_tokens.items():
+        assert report(any_world, token, kind) == (409, "TokenReplayed")
+    assert any_world.services.follow_ups.tally() == {"impression": 1, "click": 1, "conversion": 1}
+
+
+def test_order_is_enforced(furnished: World) -> None:
+    held = tokens(furnished)
+    assert report(furnished, held["click"], "click") == (409, "TokenOutOfOrder")
+    assert report(furnished, held["conversion"], "conversion") == (409, "TokenOutOfOrder")
+    assert report(furnished, held["impression"], "impression") == (202, "")
+    assert report(furnished, held["conversion"], "conversion") == (409, "TokenOutOfOrder")
+    assert report(furnished, held["click"], "click") == (202, "")
+    assert report(furnished, held["conversion"], "conversion") == (202, "")
+
+
+def test_windows_end(furnished: World) -> None:
+    held = tokens(furnished)
+    furnished.clock.advance(HOUR + 1)
+    assert report(furnished, held["impression"], "impression") == (410, "TokenLate")
+    held = tokens(furnished)
+    assert report(furnished, held["impression"], "impression") == (202, "")
+    furnished.clock.advance(DAY + 1)
+    assert report(furnished, held["click"], "click") == (410, "TokenLate")
+    held = tokens(furnished)
+    for kind in ("impression", "click"):
+        assert report(furnished, held[kind], kind) == (202, "")
+    furnished.clock.advance(7 * DAY)
+    assert report(furnished, held["conversion"], "conversion") == (202, "")
+
+
+def test_forged_tokens_are_refused(furnished: World) -> None:
+    held = tokens(furnished)
+    assert report(furnished, held["click"], "impression") == (403, "TokenForged")
+    body, _, tag = held["impression"].rpartition(".")
+    for forged in (body + "." + tag[::-1], body + "A." + tag, "x" * 40, body + ".", "é" * 20, held["impression"] + "A"):
+        assert report(furnished, forged, "impression") == (403, "TokenForged")
+    foreign = TokenMint(b"another pepper" * 4).issue(
+        FollowUpToken(PositionKey("dec_1", "top", 0), FollowUp.IMPRESSION, 2**40)
+    )
+    assert report(furnished, foreign, "impression") == (403, "TokenForged")
+
+
+def test_a_genuine_token_of_an_unknown_decision_is_refused(furnished: World) -> None:
+    mint = TokenMint(furnished.services.settings.pepper.read_bytes())
+    token = mint.issue(FollowUpToken(PositionKey("dec_1", "top", 0), FollowUp.IMPRESSION, 2**40))
+    assert report(furnished, token, "impression") == (403, "TokenForged")
+
+
+def test_parallel_replays_count_once(any_world: World) -> None:
+    token = tokens(any_world)["impression"]
+
+    def confirm(_: int) -> str:
+        try:
+            any_world.services.follow_ups.confirm(token, FollowUp.IMPRESSION)
+        except ReticentError as error:
+            return error.name
+        return "accepted"
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = sorted(pool.map(confirm, range(16)))
+    assert outcomes == ["TokenReplayed"] * 15 + ["accepted"]
+
+
+def test_a_token_says_nothing_about_a_subject(furnished: World) -> None:
+    device = furnished.enrol()
+    held = furnished.decide(device.handle, device.headers)["slots"][0]["tokens"]
+    read = TokenMint(furnished.services.settings.pepper.read_bytes()).read(held["impression"])
+    assert device.handle not in repr(read)
+    assert read.follow_up is FollowUp.IMPRESSION
+
+
+@given(st.text(max_size=200))
+def test_no_text_passes_for_a_token(text: str) -> None:
+    with pytest.raises(TokenForged):
+        TokenMint(b"p" * 32).read(text)
+
+
+TOKENS = st.builds(
+    FollowUpToken,
+    st.builds(PositionKey, st.text(max_size=20), st.text(max_size=20), st.integers(0, 99)),
+    st.sampled_from(FollowUp),
+    st.integers(0, 2**40),
+)
+
+
+@given(TOKENS)
+def test_tokens_come_back_as_they_were(token: FollowUpToken) -> None:
+    mint = TokenMint(b"p" * 32)
+    assert mint.read(mint.issue(token)) == token
+
+
+def test_replay_has_the_error_it_is_named_by(furnished: World) -> None:
+    token = tokens(furnished)["impression"]
+    furnished.services.follow_ups.confirm(token, FollowUp.IMPRESSION)
+    with pytest.raises(TokenReplayed):
+        furnished.services.follow_ups.confirm(token, FollowUp.IMPRESSION)
