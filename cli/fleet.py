@@ -34,6 +34,7 @@ from common.taxonomy import Purpose
 from policies.consent import Permit
 from policies.notices import read_notices
 
+CONSENTED: Final = "consented"
 DATA_SET: Final = "completejourney"
 VISIT_S: Final = 7 * 86_400.0
 
@@ -103,13 +104,13 @@ def train(
 
 @app.command()
 def people(home: Home) -> None:
-    """Name one device whose owner wants personalised placements, and one whose owner does not (JSON)."""
+    """Name one device for each answer of the devices' gates about personalised placements (JSON)."""
     found: dict[str, dict[str, str | None]] = {}
     with Node.open(home, DeviceSettings.from_env(), prove=False) as node:
         for device in node.vault.devices():
-            wants = isinstance(node.gate.permits(device, Purpose.PLACE_PERSONALISED), Permit)
-            who = {"device": device, "handle": node.gate.handle(device)}
-            found.setdefault("consented" if wants else "refused", who)
+            answer = node.gate.permits(device, Purpose.PLACE_PERSONALISED)
+            name = CONSENTED if isinstance(answer, Permit) else answer.reason.value
+            found.setdefault(name, {"device": device, "handle": node.gate.handle(device)})
     typer.echo(json.dumps(found))
 
 

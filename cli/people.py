@@ -119,7 +119,10 @@ class Shop:
     def __init__(self, service: Service) -> None:
         """Talk to ``service`` with the backend's key."""
         self._client = httpx.Client(
-            base_url=service.url, headers={"authorization": f"Bearer {service.backend_key}"}, trust_env=False
+            base_url=service.url,
+            headers={"authorization": f"Bearer {service.backend_key}"},
+            trust_env=False,
+            timeout=60,
         )
 
     def close(self) -> None:

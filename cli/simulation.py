@@ -43,6 +43,8 @@ from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from common.errors import MalformedInput
+
 if TYPE_CHECKING:
     from server.rounds.training import FinishedTraining, Observer
     from server.settings import Settings
@@ -337,6 +339,7 @@ def simulate(
         grid_type: for tests that listen in.
 
     Raises:
+        MalformedInput: there are no node directories.
         ReticentError: whatever ended the training, by name.
     """
     from server.app import train
@@ -344,6 +347,8 @@ def simulate(
 
     config: UserConfig = dict(run_config)
     nodes = [{"data-path": str(path.resolve())} for path in node_directories(nodes_dir)]
+    if not nodes:
+        raise MalformedInput("there is no node-0, node-1 … in the directory of nodes; build a population first")
     with grid_type(ROOT, CLIENT_APP, nodes, run_config=config, environment=environment or {}, workers=workers) as grid:
         context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config))
         return train(grid, context, settings=settings, observer=observer or watch_nothing)

@@ -23,6 +23,8 @@ from sqlmodel import Session, SQLModel, create_engine
 import server
 from common.errors import StorageUnavailable
 
+Transaction = Session
+"""What services hand from one to another: they neither query nor see a row."""
 Sessions = Callable[[], AbstractContextManager[Session]]
 
 BUSY_TIMEOUT_MS: Final = 30_000
@@ -53,7 +55,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One consistent look at committed state; never waits for a writer on SQLite."""
+        """Reads of committed state; on SQLite one snapshot that never waits for a writer."""
         engine = self.engine.execution_options(**{_BEGIN: "DEFERRED"})
         with _named_failures(), Session(engine, expire_on_commit=False) as session:
             yield session

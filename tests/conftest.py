@@ -11,6 +11,7 @@ os.environ |= {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "MPLBACKEND": "Agg",
+    "COLUMNS": "200",  # tables are not wrapped, whatever terminal the tests run in
     # Tests run beside each other, one worker per core: a second thread would only fight the neighbour.
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

@@ -80,10 +80,9 @@ def problem(
 
 
 def unforeseen(error: Exception) -> JSONResponse:
-    """The answer to a fault of ours. The log gets its class and where it was, never its text: that may hold a handle."""
-    places = " < ".join(
-        f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in reversed(extract_tb(error.__traceback__))
-    )
+    """The answer to a fault of ours. The log gets its class and place, never its text, which may hold a handle."""
+    frames = reversed(extract_tb(error.__traceback__))
+    places = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
     _LOG.error("unforeseen %s at %s", type(error).__name__, places)
     return problem(500, "InternalError", "The service failed; nothing was changed by this request.")
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlmodel import Session
-
 from common.crypto.signing import SigningKey, key_ring
 from common.errors import NotFound, NoticeExpired, TrustError, UnknownNotice
 from common.taxonomy import ConsentState, Purpose, RefusalReason, Role
@@ -22,7 +20,7 @@ from policies.notices import Locale
 from policies.schema import PurposesPolicy
 from server.consent import repository
 from server.consent.repository import StoredEvent, SubjectFacts
-from server.storage import Database
+from server.storage import Database, Transaction
 
 _DAY_S = 86_400
 _LAPSED = {RefusalReason.EXPIRED: ConsentState.EXPIRED, RefusalReason.SUPERSEDED: ConsentState.SUPERSEDED}
@@ -126,7 +124,7 @@ class ConsentService:
             return [receipt for receipt in receipts if receipt is not None]
 
     def permit(
-        self, session: Session, found: SubjectFacts | None, purpose: Purpose, *, signal_opt_out: bool
+        self, session: Transaction, found: SubjectFacts | None, purpose: Purpose, *, signal_opt_out: bool
     ) -> Permit | Refusal:
         """Whether a purpose is permitted, decided inside the caller's transaction."""
         state = repository.snapshot(session, found, signal_opt_out=signal_opt_out)
@@ -157,13 +155,13 @@ class ConsentService:
             latest = repository.is_latest(session, receipt.receipt_id)
         return ReceiptVerdict(genuine=latest is not None, latest=bool(latest), receipt=receipt)
 
-    def _locked(self, session: Session, handle: str, app_id: str | None) -> SubjectFacts:
+    def _locked(self, session: Transaction, handle: str, app_id: str | None) -> SubjectFacts:
         found = repository.subject(session, handle, app_id=app_id, lock="change")
         if found is None:
             raise NotFound("no such subject")
         return found
 
-    def _check_notice(self, session: Session, digest: str, locale: str) -> None:
+    def _check_notice(self, session: Transaction, digest: str, locale: str) -> None:
         notice = repository.notice(session, digest)
         if notice is None or notice.notice.locale != locale:
             raise UnknownNotice("no notice with this digest was published here in this language")
@@ -172,7 +170,7 @@ class ConsentService:
 
     def _record(
         self,
-        session: Session,
+        session: Transaction,
         found: SubjectFacts,
         purpose: Purpose,
         state: ConsentState,
@@ -199,7 +197,7 @@ class ConsentService:
         repository.add_event(session, receipt, jws, surface=under.surface, actor=under.actor.value)
         return Receipt(receipt.receipt_id, purpose, state, receipt.valid_until, jws)
 
-    def _withdraw(self, session: Session, found: SubjectFacts, purpose: Purpose, actor: Role) -> Receipt | None:
+    def _withdraw(self, session: Transaction, found: SubjectFacts, purpose: Purpose, actor: Role) -> Receipt | None:
         last = repository.latest_event(session, found.handle, purpose)
         if last is None:
             return None

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import Session
-
 from common.crypto.signing import SigningKey
 from common.errors import ContractError, StorageUnavailable, TrustError
 from common.taxonomy import DecisionMode, Purpose, RefusalReason, Role
@@ -36,7 +34,7 @@ from server.decisions.repository import Basis, Decided, PositionKey
 from server.decisions.request import DecisionRequest
 from server.decisions.schemas import DecisionAnswer, PrivacySignal, SlotDecision, filled
 from server.decisions.scoring import ContextModel, ContextualScorer
-from server.storage import Database
+from server.storage import Database, Transaction
 
 PERMIT_S: Final = 300
 _PURPOSE: Final = Purpose.PLACE_PERSONALISED
@@ -130,7 +128,7 @@ class DecisionService:
         except StorageUnavailable:
             return None
 
-    def _verdict(self, session: Session, made: _Made, caller: Principal) -> Permit | Refusal:
+    def _verdict(self, session: Transaction, made: _Made, caller: Principal) -> Permit | Refusal:
         """The consent gate; default deny."""
         handle = made.request.handle
         if made.request.malformed:

@@ -25,7 +25,7 @@ MESSAGE_TYPE = "train"
 ARRAYS, INVITATION, JWS = "arrays", "invitation", "jws"
 UPDATE, CONTRIBUTION, BODY = "update", "contribution", "body"
 UNAVAILABLE = "Unavailable"
-_POLL_S_MIN, _POLL_S_MAX = 0.02, 1.0
+_POLL_S_MIN, _POLL_S_MAX = 0.02, 0.25
 
 
 @dataclass(frozen=True, slots=True)

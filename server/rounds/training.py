@@ -5,6 +5,7 @@ Everything that has to last is in the checkpoint's transaction; a killed trainin
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,12 @@ def watch_nothing(_report: RoundReport) -> Mapping[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class FinishedTraining:
-    """A training whose model is registered."""
+    """A training whose model is registered.
+
+    Attributes:
+        privacy: what all rounds together cost a device that took part in each; round by round in the manifest.
+        rounds_resumed: rounds that an earlier, interrupted process had committed.
+    """
 
     run_id: str
     manifest: ModelManifest
@@ -124,10 +130,9 @@ class Training:
         lease, checkpoint = store.claim(run_id, digest, self._start)
         try:
             return self._finish(grid, store, lease, checkpoint)
-        except CheckpointConflict:
-            raise
-        except Exception as error:
-            store.abort(lease, error.name if isinstance(error, ReticentError) else "UnexpectedError")
+        except (Exception, KeyboardInterrupt) as error:
+            with contextlib.suppress(CheckpointConflict):  # then it is another process's training already
+                store.abort(lease, error.name if isinstance(error, ReticentError) else type(error).__name__)
             raise
 
     def _start(self) -> Checkpoint:
@@ -142,7 +147,7 @@ class Training:
             record = self._record(checkpoint.rounds_done, tally, invited)
             store.commit(lease, checkpoint, record)
             figures = dict(self.observer(self._report(lease.run_id, checkpoint, record)))
-        privacy = self._privacy(checkpoint.rounds_done)
+        privacy = accounting.privacy_lines(self.release, checkpoint.rounds_done, **self._wording)
         manifest = register(
             self.database.sessions,
             run_id=lease.run_id,
@@ -150,11 +155,11 @@ class Training:
             spec=self.spec,
             arrays=checkpoint.model,
             metrics={"rounds": float(checkpoint.rounds_done)} | figures,
-            privacy=[privacy],
+            privacy=privacy,
             signer=self.signer,
         )
         store.finish(lease, manifest.version)
-        return FinishedTraining(lease.run_id, manifest, checkpoint.model, privacy, resumed)
+        return FinishedTraining(lease.run_id, manifest, checkpoint.model, privacy[0], resumed)
 
     def _round(
         self, grid: Grid, store: CheckpointStore, lease: Lease, before: Checkpoint
@@ -232,14 +237,11 @@ class Training:
             delta=delta,
         )
 
-    def _privacy(self, rounds: int) -> PrivacyStatement:
+    @property
+    def _wording(self) -> accounting.Wording:
         unprotected = self.protection[0] is Profile.NON_PRIVATE
-        return accounting.privacy_line(
-            self.release,
-            rounds,
-            delta=self.policies.policies.privacy_budget.delta,
-            randomness=UNPROTECTED if unprotected else PROTECTED,
-        )
+        delta = self.policies.policies.privacy_budget.delta
+        return {"delta": delta, "randomness": UNPROTECTED if unprotected else PROTECTED}
 
     def _report(self, run_id: str, checkpoint: Checkpoint, record: RoundRecord) -> RoundReport:
         return RoundReport(
@@ -248,5 +250,5 @@ class Training:
             rounds_total=self.config.num_server_rounds,
             model=checkpoint.model,
             record=record,
-            privacy=self._privacy(checkpoint.rounds_done),
+            privacy=accounting.privacy_line(self.release, checkpoint.rounds_done, **self._wording),
         )

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 EDGES = ("edge-1", "edge-2", "edge-3")
+JOBS = {"migrate", "furnish", "train"}
 PASSWORD = {"RETICENT_DATABASE_PASSWORD": "for-this-test-only"}
 
 
@@ -25,11 +26,15 @@ def run(tool: str, *arguments: str | Path, **env: str) -> subprocess.CompletedPr
 
 
 @pytest.fixture(scope="module")
-def services() -> dict[str, dict[str, Any]]:
+def whole() -> dict[str, Any]:
     shown = run("docker-compose", "--profile", "*", "-f", COMPOSE, "config", "--format", "json", **PASSWORD)
     assert shown.returncode == 0, shown.stderr
-    found: dict[str, dict[str, Any]] = json.loads(shown.stdout)["services"]
-    return found
+    return dict(json.loads(shown.stdout))
+
+
+@pytest.fixture(scope="module")
+def services(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return dict(whole["services"])
 
 
 def test_the_dockerfile_passes_its_linter() -> None:
@@ -46,7 +51,7 @@ def test_a_bad_dockerfile_does_not(tmp_path: Path) -> None:
 def test_the_dockerfile_runs_as_a_number_and_needs_no_new_builder() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     instructions = [line.split() for line in text.splitlines() if line[:1].isalpha()]
-    assert [words[1] for words in instructions if words[0] == "FROM"] == ["python:3.11-slim"]
+    assert {words[1] for words in instructions if words[0] == "FROM"} == {"python:3.11-slim"}
     assert [words[1] for words in instructions if words[0] == "USER"] == ["10001:10001"]
     assert not [token for token in ("--mount", "<<", "# syntax") if token in text]
 
@@ -112,6 +117,11 @@ def test_an_edge_knows_no_secret_of_the_server(services: dict[str, dict[str, Any
     assert "for-this-test-only" in json.dumps(services["migrate"]), "the control: whoever needs it has it"
 
 
+def test_an_edge_has_no_way_out_but_the_fleet(whole: dict[str, Any]) -> None:
+    assert whole["networks"]["fleet"]["internal"] is True
+    assert {tuple(whole["services"][name]["networks"]) for name in EDGES} == {("fleet",)}
+
+
 def test_what_runs_on_is_watched(services: dict[str, dict[str, Any]]) -> None:
-    lasting = {name for name in services if name not in {"migrate", "train"}}
+    lasting = {name for name in services if name not in JOBS}
     assert {name for name in lasting if "test" in services[name].get("healthcheck", {})} == lasting

@@ -11,13 +11,18 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from client.behavior.events import Click, Search
 from client.cli import device_app, ledger_app
 from client.device import OWNER, Node, NodeConfig
 from client.settings import Settings, home_from_env
 from client.store.keys import DeviceId
+from common.crypto.signing import SigningKey
 from common.errors import MalformedInput, PolicyError, SpecMismatch, StoreError
 from common.model.feature_spec import CategoricalField, FeatureSpec
-from common.taxonomy import FeatureBlock, Profile, Purpose
+from common.taxonomy import AgeBand, ConsentState, FeatureBlock, Profile, Purpose
+from common.wire.documents import seal
+from common.wire.messages import ConsentReceipt
+from policies.consent import Permit, Refusal
 
 Run = Callable[..., Result]
 SPEC = FeatureSpec(
@@ -179,8 +184,6 @@ def test_a_node_opens_with_what_it_was_made_of(home: Path) -> None:
 
 
 def test_opening_applies_retention_except_to_recorded_data_sets(home: Path) -> None:
-    from client.behavior.events import Search
-
     anna = DeviceId("anna")
     now = time.time()
     for directory, behaviour_now, left in ((home / "own", None, 1), (home / "replay", now - 1e8, 2)):
@@ -192,10 +195,29 @@ def test_opening_applies_retention_except_to_recorded_data_sets(home: Path) -> N
 
 
 def test_erasing_a_device_erases_what_belongs_to_it(home: Path) -> None:
+    key, now = SigningKey.generate(), int(time.time())
+    receipt = ConsentReceipt(
+        receipt_id="r1", handle="handle-of-owner-01", purpose=Purpose.TRAIN_LOCAL, state=ConsentState.GIVEN,
+        age_band=AgeBand.ADULT, notice_digest="a" * 64, event_time=now, valid_until=now + 999, locale="en",
+        jurisdiction="DE", controller="Example Ltd",
+    )  # fmt: skip
     with Node.open(home) as node:
         with pytest.raises(StoreError, match="no such device"):
             node.erase(OWNER)
+        node.pin([key.public], ["a" * 64])
+        node.recorder.record(OWNER, Click(now, "shop", "shoe"))
+        node.gate.store_receipt(OWNER, seal(receipt, key))
+        use = node.policies.policies.privacy_budget.training.release(Profile.RECORD_LOCAL)
+        node.ledger.reserve([OWNER], use, purpose=Purpose.TRAIN_CONTRIBUTE, cause="campaign-of-a-clinic/1")
+        spent = node.ledger.epsilon(OWNER)
+        assert isinstance(node.gate.permits(OWNER, Purpose.TRAIN_LOCAL), Permit)
+        node.erase(OWNER)
+        assert isinstance(node.gate.permits(OWNER, Purpose.TRAIN_LOCAL), Refusal)
         assert node.gate.handle(OWNER) is None
+        assert node.ledger.epsilon(OWNER) == spent > 0
+        assert "clinic" not in node.ledger.entries(OWNER)[0].cause
+        assert set(node.server_keys) == {key.kid}
+        node.erase(OWNER)  # an erasure that was interrupted can be repeated
 
 
 def test_settings_come_from_the_environment_and_are_checked(tmp_path: Path) -> None:

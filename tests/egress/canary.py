@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 FLOCK = f"canary{secrets.token_hex(8)}"
 """What all canaries of this process begin with: where no disguise of it occurs, none of theirs does."""
 
@@ -63,7 +62,7 @@ def of_database(path: Path) -> Iterator[bytes]:
     with sqlite3.connect(path) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
-            for row in connection.execute(f'SELECT * FROM "{table}"'):
+            for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - names of our own tables
                 for value in row:
                     yield value if isinstance(value, bytes) else str(value).encode()
 

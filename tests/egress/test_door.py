@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from client.egress import DAY_S, Door
 from common.errors import EgressRefused, OutOfRange, ShapeMismatch
 from common.privacy.parameters import RecordDpParameters
-from common.privacy.summation import GROUP_DEVICES, Outgoing
+from common.privacy.summation import GROUP_DEVICES, IntVector, Outgoing
 from common.privacy.updates import MaskedUpdate, NoisedUpdate
 from common.taxonomy import Masking, Profile, Purpose, RefusalReason
 from common.wire.journal import JournalRow
@@ -67,7 +67,7 @@ class World:
         assert since == NOW - DAY_S
         return self.sent_today
 
-    def send(self, message: Message, body: bytes, payload: Any) -> str:
+    def send(self, message: Message, body: bytes, payload: IntVector | None) -> str:
         self.log.append("send")
         self.transmitted.append((message, body, payload))
         return "reply"
@@ -122,6 +122,7 @@ def test_the_steps_happen_in_order() -> None:
 
 def test_step_1_only_members_of_the_union_leave() -> None:
     world = World()
+
     class Smuggled(DocumentRequest):
         note: str = "what the person did"
 
@@ -174,7 +175,7 @@ def test_step_3_nobody_permits() -> None:
         lambda n: DocumentRequest(document="keys"),  # a payload beside a message that declares none
     ],
 )
-def test_step_4_form(make: Any) -> None:
+def test_step_4_form(make: Callable[[int], TrainingContribution]) -> None:
     world = World()
     with pytest.raises(EgressRefused) as caught:
         world.door().release_contribution(outgoing("d1"), make, world)

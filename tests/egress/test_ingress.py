@@ -100,7 +100,7 @@ def test_a_bad_invitation_is_refused_by_name(jws: str, error: type[ReticentError
 
 
 def first(change: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    name = sorted(ARRAYS)[0]
+    name = min(ARRAYS)
     return {**ARRAYS, name: change(ARRAYS[name].copy())}
 
 

@@ -22,7 +22,11 @@ def test_what_was_written_is_read_in_order(tmp_path: Path) -> None:
     journal = Journal(path)
     journal.write([row(2.0), row(1.0, "d2", epsilon=math.inf)])
     journal.write([row(3.0, outcome="consent-withdrawn", epsilon=0.0)])
-    assert read_journal(path) == [row(1.0, "d2", epsilon=math.inf), row(2.0), row(3.0, outcome="consent-withdrawn", epsilon=0.0)]
+    assert read_journal(path) == [
+        row(1.0, "d2", epsilon=math.inf),
+        row(2.0),
+        row(3.0, outcome="consent-withdrawn", epsilon=0.0),
+    ]
     assert read_journal(path, "d1") == [row(2.0), row(3.0, outcome="consent-withdrawn", epsilon=0.0)]
 
 

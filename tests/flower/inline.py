@@ -1,4 +1,4 @@
-"""A Flower grid inside the test's own process. It leaks exactly as Flower 1.41 does, and keeps every byte that passed."""
+"""A Flower grid inside the test's own process. It leaks exactly as Flower 1.41 does, and keeps every byte."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class InlineGrid(Grid):
             request = self._pass(message)
             try:
                 reply = self._app(request, self._contexts[request.metadata.dst_node_id])
-            except Exception as error:
-                reason = f"{type(error)}:<'{error}'>"  # what Flower's own runner sends
+            except Exception as error:  # noqa: BLE001 - as Flower's own runner does
+                reason = f"{type(error)}:<'{error}'>"
                 reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=request)
             self._replies[ids[-1]] = self._pass(reply)
         return ids

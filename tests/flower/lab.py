@@ -164,7 +164,7 @@ class Lab:
         while time.monotonic() < until:
             if any(one.poll() is not None for one in self._processes.values()):
                 raise RuntimeError("a Flower process ended early: " + self.logs()[-3000:])
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1.0):  # noqa: S310 - loopback
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1.0):
                 return
             time.sleep(0.1)
         raise TimeoutError(f"port {port} is not healthy after {patience_s} s")

@@ -49,9 +49,7 @@ def in_this_process(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
 
 @pytest.mark.flower
-def test_a_superlink_and_three_supernodes_train_the_same_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_superlink_and_three_supernodes_train_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path, nodes=NODES, environment=SEEDED)
     expected = in_this_process(world, monkeypatch)
     nodes = [(world.directory(index), world.environment) for index in range(NODES)]

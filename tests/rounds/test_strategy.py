@@ -15,7 +15,7 @@ from common.privacy.parameters import RecordDpParameters
 from common.taxonomy import Decline, Masking, Profile
 from common.wire.codec import encode
 from common.wire.messages import TrainingContribution
-from server.rounds.aggregation import Expected, ReplyFault
+from server.rounds.aggregation import Expected, ReplyFault, Tally
 from server.rounds.strategy import Patience, closed_name, run_round, sample_nodes
 
 PARAMETERS = RecordDpParameters(
@@ -117,7 +117,7 @@ def failing(reason: str | None) -> Answer:
     return lambda message: Message(Error(2, reason), reply_to=message)
 
 
-def run(grid: Grid, clock: Clock | None = None):  # noqa: ANN201
+def run(grid: Grid, clock: Clock | None = None) -> Tally:
     clock = clock or Clock()
     return run_round(
         grid,
@@ -140,7 +140,8 @@ def test_everybody_answers() -> None:
 
 
 def test_stragglers_and_errors_do_not_cost_the_others_their_round() -> None:
-    grid, clock = FakeGrid({10: good, 11: silent, 12: failing("NothingToSend"), 13: failing("user searched for x")}), Clock()
+    clock = Clock()
+    grid = FakeGrid({10: good, 11: silent, 12: failing("NothingToSend"), 13: failing("user searched for x")})
     tally = run(grid, clock)
     assert tally.total.tolist() == [1, 2, 3]
     assert tally.declined == {"NothingToSend": 1, "Unavailable": 2}
@@ -185,7 +186,10 @@ def test_duplicates_and_foreigners() -> None:
         (RecordDict(), ReplyFault.MALFORMED),
         (RecordDict({"update": ArrayRecord(), "contribution": ConfigRecord({"body": "text"})}), ReplyFault.MALFORMED),
         (RecordDict({"update": MetricRecord({"n": 1}), "contribution": ConfigRecord()}), ReplyFault.MALFORMED),
-        (RecordDict({"update": ArrayRecord(), "contribution": ConfigRecord({"body": b"x", "n": 3})}), ReplyFault.MALFORMED),
+        (
+            RecordDict({"update": ArrayRecord(), "contribution": ConfigRecord({"body": b"", "n": 3})}),
+            ReplyFault.MALFORMED,
+        ),
         (RecordDict({**content(), "metrics": MetricRecord({"loss": 0.5})}), ReplyFault.MALFORMED),
         (content(np.array([1.0, 2.0, np.nan])), ReplyFault.DTYPE),
         (content(np.zeros(4, np.int64)), ReplyFault.SHAPE),

@@ -18,6 +18,7 @@ from client.journal import read_journal
 from client.store.keys import DeviceId
 from common.crypto.signing import SigningKey, key_ring
 from common.errors import CheckpointConflict, TooFewSurvivors
+from common.model.examples import Examples
 from common.privacy.accountant import epsilon
 from common.taxonomy import ConsentState, Purpose
 from server.app import train
@@ -74,7 +75,7 @@ def spent(world: World) -> dict[str, float]:
 def fail_on(monkeypatch: pytest.MonkeyPatch, devices: set[str], error: Callable[[], Exception]) -> None:
     real = client.app.load_examples
 
-    def load(node: Node, device: DeviceId):  # noqa: ANN202
+    def load(node: Node, device: DeviceId) -> Examples:
         if device in devices:
             raise error()
         return real(node, device)
@@ -92,7 +93,7 @@ def test_a_training_ends_in_a_signed_model_with_its_privacy_line(world: World) -
     done, grid = run(world, watch, num_server_rounds=2)
     assert [(r.round_number, r.record.contributions, r.record.nodes) for r in reports] == [(1, 6, 2), (2, 6, 2)]
     database = open_database(world.server.database_url)
-    manifest, arrays, spec = Registry(database.sessions, key_ring(world.key.public)).verified()
+    manifest, arrays, _ = Registry(database.sessions, key_ring(world.key.public)).verified()
     database.close()
     assert manifest == done.manifest
     assert manifest.metrics == {"rounds": 2.0, "rounds_seen": 2.0}
@@ -101,6 +102,8 @@ def test_a_training_ends_in_a_signed_model_with_its_privacy_line(world: World) -
         use = node.ledger.entries(DeviceId("n0-d0"))[0].use
         assert manifest.privacy[0].epsilon == pytest.approx(node.ledger.epsilon(DeviceId("n0-d0")))
         assert manifest.privacy[0].epsilon == pytest.approx(epsilon([use] * 2, 1e-5))
+        by_round = [statement.epsilon for statement in manifest.privacy[1:]]
+        assert by_round == pytest.approx([epsilon([use] * k, 1e-5) for k in (1, 2)])
     assert len(grid.frames) == 8  # two nodes, two rounds, there and back
     assert outcomes(world, 0, "n0-d0") == ["sent", "sent"]
     assert history(world) == [(1, 6, {}, {}), (2, 6, {}, {})]
@@ -119,7 +122,7 @@ def test_who_did_not_consent_is_neither_trained_nor_charged(world: World) -> Non
 def test_a_withdrawal_while_others_train_keeps_the_update_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     real = client.app.load_examples
 
-    def load(node: Node, device: DeviceId):  # noqa: ANN202
+    def load(node: Node, device: DeviceId) -> Examples:
         if device == "n0-d2":  # the last one trains; the first one's update is already added
             decide(node, world.key, DeviceId("n0-d0"), ConsentState.WITHDRAWN, [Purpose.TRAIN_CONTRIBUTE], age=0)
         return real(node, device)

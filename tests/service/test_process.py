@@ -94,14 +94,14 @@ def serving(environment: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "server.api.app:create_app", "--port", str(port)]
+    command = [sys.executable, "-c", "from server.cli import server_app; server_app()", "serve", "--port", str(port)]
     with (environment / "serve.log").open("w") as log:
-        process = subprocess.Popen([*command, "--no-access-log"], cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
             for _ in range(600):
                 try:
-                    if httpx.get(url + "/readyz").status_code == 200:
+                    if httpx.get(url + "/readyz", trust_env=False).status_code == 200:
                         break
                 except httpx.TransportError:
                     pass
@@ -117,7 +117,7 @@ def test_one_person_through_a_real_server(environment: Path) -> None:
     call(server_app, "init")
     backend = call(server_app, "create-key", "--role", "app_backend", "--app", "shop").strip()
     admin = {"authorization": f"Bearer {call(server_app, 'create-key', '--role', 'admin').strip()}"}
-    with serving(environment) as url, httpx.Client(base_url=url) as http:
+    with serving(environment) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         from server.api.services import build_services
 
         services = build_services(Settings.from_env())

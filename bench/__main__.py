@@ -1,0 +1,25 @@
+"""``python -m bench``: every measurement, one after the other; about an hour on two cores for all households."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PARTS = (
+    ["bench.training", "--json", "var/bench/training.json"],
+    ["bench.peak"],
+    ["bench.quality", "--seeds", "3"],
+)
+
+
+def main() -> int:
+    """Run all parts; the number of parts that failed is the exit status."""
+    failed = 0
+    for part in PARTS:
+        print(f"\n== {part[0]} ==", flush=True)
+        failed += subprocess.run([sys.executable, "-m", *part], check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
