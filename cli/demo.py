@@ -14,19 +14,19 @@ from typing import Protocol
 
 from rich.progress import Progress
 
+from cli.catalogue import catalogue_items
 from cli.demo_report import Story, decision_rows, follow_up_rows, withdrawal_rows, write_story
 from cli.evaluation import Holdouts, gather
 from cli.people import Future, Shop, Visits, Withdrawal, agents, decide_all, install, visit, withdraw
 from cli.policy_value import slate_values
 from cli.service import Service
-from cli.shows import QUALITY_COLUMNS, console, quality_rows, round_note, show_table
+from cli.shows import QUALITY_COLUMNS, QUALITY_NOTE, console, quality_rows, round_note, show_table
 from cli.shows import bars as progress_bars
 from cli.training import Plan, Trained, copy_nodes, train
 from client.population.build import Population, Request, build_population
 from client.population.description import load_description
 from common.model.network import choose_device
 from common.taxonomy import Profile
-from server.campaigns.templates import ItemFacts
 from server.settings import Settings
 
 VISITORS = 120
@@ -78,7 +78,7 @@ class Demo:
             holdouts = Holdouts(seen, gather([population.unseen_directory], spec, "holdout"))
         directories = sorted(copy_nodes(population.node_directories, self.out / "nodes").iterdir())
         settings = Settings.at(self.out / "server")
-        with Service(settings, _items(population)) as service:
+        with Service(settings, catalogue_items(population)) as service:
             install(directories, service)
             with _step(progress, "people enrol and decide", population.training_devices) as tick:
                 attitudes = decide_all(directories, service, tick)
@@ -158,9 +158,10 @@ class Demo:
 
     def _say(self, story: Story, page: Path, seconds: float) -> None:
         show_table("Model quality on held-out rows", QUALITY_COLUMNS, quality_rows(story.trained))
+        console.print(QUALITY_NOTE, style="dim")
         show_table("Decisions", ("mode", "reason", "placements"), decision_rows(story))
         show_table("What followed", ("mode", "impressions", "clicks", "conversions"), follow_up_rows(story))
-        show_table("One withdrawal", ("", ""), withdrawal_rows(story))
+        show_table("One withdrawal", ("what", "result"), withdrawal_rows(story))
         for result in story.trained:
             console.print(f"[bold]{result.plan.name}[/]: {result.finished.privacy.sentence()}", soft_wrap=True)
         console.print(f"Ledger:      reticent ledger show --home {self.out / 'nodes' / 'node-0'}", soft_wrap=True)
@@ -178,13 +179,3 @@ def _step(progress: Progress, name: str, total: int) -> Iterator[Tick]:
 
     yield tick
     progress.update(task, completed=total)
-
-
-def _items(population: Population) -> list[ItemFacts]:
-    """The population's catalogue as an advertiser would list it."""
-    items = []
-    for item in population.items:
-        attributes = dict(item.attributes)
-        attributes["product"] = attributes.get("type", "").title()
-        items.append(ItemFacts(item.item, attributes.get("category", "other"), attributes, dict(item.numbers)))
-    return items

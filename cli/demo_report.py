@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.people import Visits, Withdrawal
 from cli.report import Report, Table, bars, epsilon_curve, learning_curves, reliability, write_report, write_tensorboard
-from cli.shows import QUALITY_COLUMNS, quality_rows
+from cli.shows import QUALITY_COLUMNS, QUALITY_NOTE, quality_rows
 from cli.training import Trained
 from client.population.build import Population
 from policies.loader import load
@@ -94,7 +94,7 @@ def write_story(story: Story, out: Path) -> Path:
 
 def _tables(story: Story) -> list[Table]:
     return [
-        Table("Model quality", QUALITY_COLUMNS, quality_rows(story.trained)),
+        Table("Model quality", QUALITY_COLUMNS, quality_rows(story.trained), QUALITY_NOTE),
         Table(
             "What people decided",
             ("people", "devices"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -20,8 +21,8 @@ console = Console()
 def bars() -> Progress:
     """The progress bars of all commands."""
     return Progress(
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=28),
+        TextColumn("{task.description:<31}"),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
@@ -60,34 +61,29 @@ def round_note(report: RoundReport, measured: dict[str, Quality]) -> str:
 
 
 def quality_rows(results: Sequence[Trained]) -> list[list[str]]:
-    """Rows of (training, rows, view, AUC, log loss, calibration, ε)."""
+    """Rows of (training, held-out rows, view, AUC, log loss, the base rate's log loss, calibration, ε)."""
     rows = []
     for trained in results:
         epsilon = trained.finished.privacy.epsilon
-        spent = "∞ (no privacy)" if epsilon == float("inf") else f"{epsilon:.2f}"
-        parts = {"later, same devices": trained.seen} | ({"unseen devices": trained.unseen} if trained.unseen else {})
+        spent = "∞" if epsilon == float("inf") else f"{epsilon:.2f}"
+        parts = {"later": trained.seen} | ({"unseen": trained.unseen} if trained.unseen else {})
         for where, views in parts.items():
             for view, found in views.items():
-                rows.append(
-                    [
-                        trained.plan.name,
-                        f"{where} ({found.n:,})",
-                        view,
-                        f"{found.auc:.4f}",
-                        f"{found.log_loss:.4f} / {found.base_log_loss:.4f}",
-                        f"{found.calibration:.2f}",
-                        spent,
-                    ]
-                )
+                figures = [f"{found.auc:.4f}", f"{found.log_loss:.4f}", f"{found.base_log_loss:.4f}"]
+                rows.append([trained.plan.name, where, view, *figures, f"{found.calibration:.2f}", spent])
     return rows
 
 
-QUALITY_COLUMNS = ("training", "held-out rows", "view", "AUC", "log loss / base rate's", "calibration", "record ε")
+QUALITY_COLUMNS = ("training", "rows", "view", "AUC", "log loss", "of base", "calib.", "ε")
+QUALITY_NOTE = (
+    "rows: 'later' is held-out time of devices that trained, 'unseen' are devices that never train. "
+    "of base: log loss of the base rate. calib.: mean prediction ÷ rate, 1 is right. ε: per record, see the statements."
+)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column)
     for row in rows:
@@ -98,6 +94,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def show_trained(results: Sequence[Trained], folder: Path) -> None:
     """Quality of every training, the privacy statement of the one that is kept, and where it is."""
     show_table("Quality on held-out rows", QUALITY_COLUMNS, quality_rows(results))
+    console.print(QUALITY_NOTE, style="dim")
     kept = results[-1].finished
     console.print(f"Kept: {results[-1].plan.name}, model version {kept.manifest.version}. {kept.privacy.sentence()}")
     console.print(f"Model folder: {folder}   (use it: reticent predict-csv TABLE --model {folder})")

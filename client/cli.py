@@ -19,6 +19,7 @@ from client.behavior import importing
 from client.behavior.decoding import event_from_fields
 from client.behavior.summary import json_lines, summarise
 from client.device import OWNER, Node
+from client.journal import read_journal
 from client.settings import Settings, home_from_env
 from client.store.keys import DeviceId
 from client.store.vault import Salvage
@@ -216,6 +217,13 @@ def consent_status(*, device: Device = None, home: Home = None, keys: Keys = Non
         chosen = _choose(node, device)
         rules = node.policies.policies.purposes.purposes
         console.consent([(rule, node.gate.permits(chosen, rule.id)) for rule in rules])
+
+
+@device_app.command("journal")
+def journal(device: Device = None, home: Home = None, keys: Keys = None) -> None:
+    """What left this device, when and why, and what was held back."""
+    with _node(home, keys) as node:
+        console.journal(read_journal(node.directory / "journal.db", device))
 
 
 @device_app.command("ledger")

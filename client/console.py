@@ -20,6 +20,7 @@ from client.budget import Ledger
 from client.store.keys import DeviceId
 from client.store.ledger_table import LedgerEntry
 from common.errors import ReticentError
+from common.wire.journal import JournalRow
 from policies.consent import Permit, Refusal
 from policies.schema import PurposeRule
 
@@ -124,6 +125,25 @@ def ledger(book: Ledger, device: DeviceId) -> None:
             figures = (_epsilon(row.epsilon_would_be), f"{row.epsilon_cap:g}")
             table.add_row(_day(row.day), row.purpose.value, row.reason.explanation, *figures)
         _out.print(table)
+
+
+def journal(rows: Sequence[JournalRow]) -> None:
+    """What left, and what was held back."""
+    if not rows:
+        say("nothing has left this device")
+        return
+    table = Table("when", "device", "message", "purpose", "bytes", "ε", "outcome")
+    for row in rows:
+        cells = [
+            _moment(row.time),
+            row.device,
+            row.kind,
+            row.purpose or "-",
+            str(row.size_bytes),
+            _epsilon(row.epsilon),
+        ]
+        table.add_row(*map(escape, cells), escape(row.outcome))
+    _out.print(table)
 
 
 def ledger_overview(book: Ledger) -> None:
