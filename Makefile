@@ -20,7 +20,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-full test lint check format test-simulation test-flower test-fault test-statistical \
+.PHONY: help setup demo demo-full test lint check format test-slow test-simulation test-flower test-fault test-statistical \
         test-docker compose-demo bench coverage clean
 
 help: ## List the targets
@@ -59,6 +59,9 @@ check: lint test ## What a change must pass
 format: setup ## Let ruff mend what it can
 	@$(bin)/ruff check --fix .
 	@$(bin)/ruff format .
+
+test-slow: setup ## The tutorial, as written
+	@$(call only,slow)
 
 test-simulation: setup ## Flower's simulation engine (Ray listens on every interface)
 	@$(call only,simulation)
