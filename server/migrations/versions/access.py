@@ -21,10 +21,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["subject"],
-            ["subject.handle"],
-        ),
+        sa.ForeignKeyConstraint(["subject"], ["subject.handle"]),
         sa.PrimaryKeyConstraint("key_id"),
         sa.UniqueConstraint("key_hash"),
     )

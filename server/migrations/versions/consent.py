@@ -48,14 +48,8 @@ def upgrade() -> None:
         sa.Column("surface", sa.String(length=200), nullable=False),
         sa.Column("actor", sa.String(length=20), nullable=False),
         sa.Column("receipt_jws", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["handle"],
-            ["subject.handle"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["notice_digest"],
-            ["notice.digest"],
-        ),
+        sa.ForeignKeyConstraint(["handle"], ["subject.handle"]),
+        sa.ForeignKeyConstraint(["notice_digest"], ["notice.digest"]),
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("receipt_id"),
     )
@@ -69,18 +63,9 @@ def upgrade() -> None:
         sa.Column("valid_until", sa.BigInteger(), nullable=False),
         sa.Column("notice_digest", sa.String(length=64), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["handle"],
-            ["subject.handle"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["notice_digest"],
-            ["notice.digest"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["seq"],
-            ["consent_event.seq"],
-        ),
+        sa.ForeignKeyConstraint(["handle"], ["subject.handle"]),
+        sa.ForeignKeyConstraint(["notice_digest"], ["notice.digest"]),
+        sa.ForeignKeyConstraint(["seq"], ["consent_event.seq"]),
         sa.PrimaryKeyConstraint("handle", "purpose"),
     )
 
