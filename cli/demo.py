@@ -109,7 +109,7 @@ class Demo:
         plans = [
             (Plan("non-private", Profile.NON_PRIVATE, base_rate, self.rounds, seed=self.seed), nodes, apart),
             (
-                Plan("record-level DP", Profile.RECORD_LOCAL, base_rate, self.rounds, seed=self.seed),
+                Plan("record DP", Profile.RECORD_LOCAL, base_rate, self.rounds, seed=self.seed),
                 self.out / "nodes",
                 settings,
             ),

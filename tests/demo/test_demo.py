@@ -49,7 +49,7 @@ def test_the_report_needs_nothing_else(story: tuple[Path, str]) -> None:
 
 def test_tensorboard_has_both_trainings(story: tuple[Path, str]) -> None:
     runs = {path.parent.name for path in (story[0] / "tensorboard").rglob("events.*")}
-    assert runs == {"non-private", "record-level-DP"}
+    assert runs == {"non-private", "record-DP"}
 
 
 def test_only_the_private_model_is_served(story: tuple[Path, str]) -> None:
