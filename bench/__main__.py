@@ -1,4 +1,4 @@
-"""``python -m bench``: every measurement, one after the other; about an hour on two cores for all households."""
+"""``python -m bench``: every measurement, one after the other; about two hours on two cores for all households."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import sys
 
 PARTS = (
     ["bench.training", "--json", "var/bench/training.json"],
+    ["bench.secagg", "--json", "var/bench/secagg.json"],
+    ["bench.ledger", "--json", "var/bench/ledger.json"],
+    ["bench.cohort", "--json", "var/bench/cohort.json"],
     ["bench.peak"],
     ["bench.quality", "--seeds", "3"],
+    ["bench.utility", "--seeds", "5"],
 )
 
 

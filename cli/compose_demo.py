@@ -153,7 +153,7 @@ def train_round(compose: Compose) -> str:
         FleetFailed: no round was finished.
     """
     log = compose("run", "--rm", "--no-deps", "train")
-    found = [line for line in log.splitlines() if "contributions from" in line]
+    found = [line for line in log.splitlines() if " devices from " in line]
     if not found:
         raise FleetFailed(f"no round was finished\n{log}")
     return found[-1][found[-1].index("round") :]

@@ -20,9 +20,9 @@ from cli.evaluation import Holdouts, gather
 from cli.people import Future, Shop, Visits, Withdrawal, agents, decide_all, install, visit, withdraw
 from cli.policy_value import slate_values
 from cli.service import Service
-from cli.shows import QUALITY_COLUMNS, QUALITY_NOTE, console, quality_rows, round_note, show_table
+from cli.shows import QUALITY_COLUMNS, QUALITY_NOTE, console, quality_rows, round_note, show_table, statements
 from cli.shows import bars as progress_bars
-from cli.training import Plan, Trained, copy_nodes, train
+from cli.training import Plan, Trained, copy_nodes, evaluate_paid, train
 from client.population.build import Population, Request, build_population
 from client.population.description import load_description
 from common.model.network import choose_device
@@ -84,7 +84,7 @@ class Demo:
                 attitudes = decide_all(directories, service, tick)
             trained = self._train(progress, directories, settings, holdouts, description.base_rate)
             visits, withdrawal = self._visits(progress, directories, service, population)
-        values = slate_values(trained, holdouts.seen, spec)
+        values = slate_values([t for t in trained if t.seen], holdouts.seen, spec)
         return Story(population, self.rounds, attitudes, trained, visits, withdrawal, values)
 
     def _populate(self, progress: Progress) -> Population:
@@ -102,31 +102,39 @@ class Demo:
     def _train(
         self, progress: Progress, directories: list[Path], settings: Settings, holdouts: Holdouts, base_rate: float
     ) -> list[Trained]:
-        """A non-private reference on copies, kept away from the service; then the model that is served."""
-        reference = self.out / "reference"
-        nodes = copy_nodes(directories, reference / "nodes")
-        apart = dataclasses.replace(Settings.at(reference / "server"), signing_key=settings.signing_key)
+        """Two references on copies, kept away from the service; then the model that is served.
+
+        Only the non-private reference is measured on rows that a simulation alone has. What is said about the others
+        came back as paid, noisy releases.
+        """
         plans = [
-            (Plan("non-private", Profile.NON_PRIVATE, base_rate, self.rounds, seed=self.seed), nodes, apart),
-            (
-                Plan("record DP", Profile.RECORD_LOCAL, base_rate, self.rounds, seed=self.seed),
-                self.out / "nodes",
-                settings,
-            ),
+            Plan("non-private", Profile.NON_PRIVATE, base_rate, self.rounds, seed=self.seed),
+            Plan("record DP", Profile.RECORD_LOCAL, base_rate, self.rounds, seed=self.seed),
+            Plan("user DP", Profile.USER_DISTRIBUTED, base_rate, self.rounds, seed=self.seed),
         ]
-        trained = []
-        for plan, where, server in plans:
+        spec, trained = load_description("completejourney").feature_spec(), []
+        for plan in plans:
+            served, apart = plan is plans[-1], self.out / plan.name.replace(" ", "-")
+            nodes = self.out / "nodes" if served else copy_nodes(directories, apart / "nodes")
+            server = dataclasses.replace(
+                settings if served else Settings.at(apart / "server"),
+                signing_key=settings.signing_key,
+                authority_key=settings.authority_key,
+            )
+            measured = holdouts if plan.profile is Profile.NON_PRIVATE else None
             with _step(progress, f"training, {plan.name}", self.rounds) as tick:
-                trained.append(
-                    train(
-                        plan,
-                        where,
-                        spec=load_description("completejourney").feature_spec(),
-                        holdouts=holdouts,
-                        settings=server,
-                        watch=lambda report, measured, tick=tick: tick(round_note(report, measured)),  # type: ignore[misc]
-                    )
+                result = train(
+                    plan,
+                    nodes,
+                    spec=spec,
+                    holdouts=measured,
+                    settings=server,
+                    watch=lambda report, measured, tick=tick: tick(round_note(report, measured)),  # type: ignore[misc]
                 )
+            if plan.profile is Profile.RECORD_LOCAL:
+                with _step(progress, f"paid evaluation, {plan.name}", 1):
+                    result = evaluate_paid(result, nodes, spec=spec, settings=server)
+            trained.append(result)
         return trained
 
     def _visits(
@@ -162,8 +170,8 @@ class Demo:
         show_table("Decisions", ("mode", "reason", "placements"), decision_rows(story))
         show_table("What followed", ("mode", "impressions", "clicks", "conversions"), follow_up_rows(story))
         show_table("One withdrawal", ("what", "result"), withdrawal_rows(story))
-        for result in story.trained:
-            console.print(f"[bold]{result.plan.name}[/]: {result.finished.privacy.sentence()}", soft_wrap=True)
+        for name, line in statements(story.trained):
+            console.print(f"[bold]{name}[/]: {line.sentence()}", soft_wrap=True)
         console.print(f"Ledger:      reticent ledger show --home {self.out / 'nodes' / 'node-0'}", soft_wrap=True)
         console.print(f"TensorBoard: tensorboard --logdir {self.out / 'tensorboard'}", soft_wrap=True)
         console.print(f"Report:      {page.resolve()}", soft_wrap=True)

@@ -70,7 +70,7 @@ def populate(
     service: Service,
     edge: Annotated[int, typer.Option(min=1, help="Which edge this is.")],
     edges: Annotated[int, typer.Option(min=1, help="How many there are.")] = 3,
-    devices: Annotated[int, typer.Option(min=1, help="Households on all edges together.")] = 60,
+    devices: Annotated[int, typer.Option(min=1, help="Households on all edges together.")] = 90,
 ) -> None:
     """Fill an edge with its share of the households, who then enrol and decide. A restarted edge keeps its people."""
     if not home.exists():
@@ -132,10 +132,18 @@ def place(home: Home, service: Service, device: str) -> None:
 
 
 def install(node: Node, service: str) -> None:
-    """What an app's installer does: pin the service's key, and the notices that this version of the app shows."""
-    keys = httpx.get(f"{service}/.well-known/jwks.json", trust_env=False).raise_for_status().json()["keys"]
+    """What an app's installer does: pin the service's keys, and the notices that this version of the app shows."""
     shown = read_notices(node.policies.policies.purposes)[-1][1]
-    node.pin(keys=[PublicKey(key["x"]) for key in keys], notices=[notice.digest for notice in shown])
+    node.pin(
+        keys=_public_keys(f"{service}/.well-known/jwks.json"),
+        notices=[notice.digest for notice in shown],
+        authorities=_public_keys(f"{service}/.well-known/enrolment-authorities.json"),
+    )
+
+
+def _public_keys(url: str) -> list[PublicKey]:
+    keys = httpx.get(url, trust_env=False).raise_for_status().json()["keys"]
+    return [PublicKey(key["x"]) for key in keys]
 
 
 def _enrol_and_decide(agent: Agent, device: str) -> None:

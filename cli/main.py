@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from client.cli import device_app, ledger_app
+from cli.ledger import ledger_app
+from client.cli import device_app
 from common.errors import ReticentError
 from common.taxonomy import ModelFamily, Profile
 from server.cli import model_app, server_app
@@ -124,6 +125,30 @@ def describe_csv(
 
     with _named_errors():
         sys.stdout.write(draft_description(table, label=label))
+
+
+@app.command("audit")
+def audit_command(
+    profile: Annotated[
+        Profile | None, typer.Option(help="Whose guarantees are tried.", show_default="the policy's")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=100, help="Canary scores with and as many without.", show_default="20000")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Repeatable noise.", show_default="the production generator")
+    ] = None,
+    home: Annotated[Path | None, typer.Option("--home", help="A node whose ledger is checked too.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Save the findings, for evidence bundles.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Save the picture: .svg, .png, .pdf or .html.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds, with less power.")] = False,
+) -> None:
+    """Try to falsify the privacy claims on the code that trains; exit status 1 if one is false."""
+    from cli.audit.command import Options, run
+
+    with _named_errors():
+        found = run(Options(profile, runs, seed, home, json, plot, quick))
+    raise typer.Exit(0 if found.passed else 1)
 
 
 @app.command("compose-demo")

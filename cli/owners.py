@@ -1,5 +1,8 @@
 """Simulated owners of virtual devices: they give or refuse consent, signed like any other. Simulation only.
 
+It also plays the enrolment authority, which certifies devices to each other for secure aggregation: in a deployment
+that is somebody whom the server's operator cannot make invent devices.
+
 The demonstration's owners ask the real service instead. Where no service runs (bench, tables from the command line),
 the operator of the simulation signs for them, and every report of such a run says that its people are simulated.
 """
@@ -12,15 +15,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from client.credentials import Enrolment
 from client.device import Node
 from client.settings import Settings
 from common.crypto.signing import SigningKey
+from common.secagg.certificate import issue_certificate
 from common.taxonomy import AgeBand, ConsentState, Purpose
 from common.wire.documents import seal
 from common.wire.messages import ConsentReceipt
 from policies.notices import read_notices
 
 DAY_S = 86_400
+CERTIFIED_DAYS = 365
 TRAINING = (Purpose.TRAIN_LOCAL, Purpose.TRAIN_CONTRIBUTE)
 
 
@@ -59,6 +65,24 @@ def consent_for_all(
                     receipts.append((device, seal(receipt, key)))
             node.gate.store_receipts(receipts)
     return given
+
+
+def certify_all(directories: Sequence[Path], authority: SigningKey) -> None:
+    """Have the simulated enrolment authority certify every device that is not, and every node trust it."""
+    not_after = time.time() + CERTIFIED_DAYS * DAY_S
+    for directory in directories:
+        with Node.open(directory, Settings(simulation=True), prove=False) as node:
+            known = authority.public.kid in {one.kid for one in node.authorities}
+            node.pin(authorities=[authority.public])
+            held, enrolments = node.credentials, dict[str, Enrolment]()
+            for device in node.vault.devices():
+                if known and held.identity(device) is not None:
+                    continue
+                identity = held.signing_key(device) or SigningKey.generate()
+                certificate = issue_certificate(authority, identity.public.raw, not_after)
+                enrolments[device] = Enrolment(held.api_key(device), identity, certificate)
+            if enrolments:
+                held.keep_many(enrolments)
 
 
 def _draw(device: str) -> float:

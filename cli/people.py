@@ -69,10 +69,10 @@ def attitude(device: str) -> Attitude:
 
 
 def install(directories: Sequence[Path], service: Service) -> None:
-    """What an app's installer does: pin the service's key and the notices in force."""
+    """What an app's installer does: pin the service's key, the enrolment authority and the notices in force."""
     for directory in directories:
         with Node.open(directory, Settings(simulation=True), prove=False) as node:
-            node.pin(keys=[service.public_key], notices=service.notices)
+            node.pin(keys=[service.public_key], notices=service.notices, authorities=service.authorities)
 
 
 def decide_all(directories: Sequence[Path], service: Service, tick: Callable[[], None]) -> Counter[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,28 +18,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure_
 
 from cli.evaluation import Quality
+from cli.paid import PaidQuality
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b08900")
 
 
 @dataclass(slots=True)
 class Curve:
-    """One training, round by round, measured on held-out rows."""
+    """One training, round by round, measured on held-out rows where somebody may look at any.
+
+    Attributes:
+        unit: what its ε protects one of.
+    """
 
     name: str
+    unit: str = "record"
     rounds: list[int] = field(default_factory=list)
     personal: list[float] = field(default_factory=list)
     contextual: list[float] = field(default_factory=list)
     log_loss: list[float] = field(default_factory=list)
     epsilon: list[float] = field(default_factory=list)
 
-    def add(self, round_number: int, quality: dict[str, Quality], epsilon: float) -> None:
-        """Append one round."""
+    def add(self, round_number: int, quality: dict[str, Quality] | None, epsilon: float) -> None:
+        """Append one round; without ``quality`` only what it cost."""
         self.rounds.append(round_number)
-        self.personal.append(quality["personal"].auc)
-        self.contextual.append(quality["contextual"].auc)
-        self.log_loss.append(quality["personal"].log_loss)
         self.epsilon.append(epsilon)
+        if quality is not None:
+            self.personal.append(quality["personal"].auc)
+            self.contextual.append(quality["contextual"].auc)
+            self.log_loss.append(quality["personal"].log_loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,40 +97,47 @@ def write_tensorboard(curves: Sequence[Curve], directory: Path) -> Path:
     for curve in curves:
         with SummaryWriter(str(directory / curve.name.replace(" ", "-"))) as writer:
             for i, step in enumerate(curve.rounds):
-                values = {
-                    "auc/personal": curve.personal[i],
-                    "auc/contextual": curve.contextual[i],
-                    "log_loss/personal": curve.log_loss[i],
-                }
+                values = {}
+                if curve.personal:
+                    values["auc/personal"] = curve.personal[i]
+                    values["auc/contextual"] = curve.contextual[i]
+                    values["log_loss/personal"] = curve.log_loss[i]
                 if curve.epsilon[i] != float("inf"):
-                    values["privacy/epsilon_record"] = curve.epsilon[i]
+                    values[f"privacy/epsilon_{curve.unit}"] = curve.epsilon[i]
                 for tag, value in values.items():
                     writer.add_scalar(tag, value, step)
     return directory
 
 
-def learning_curves(curves: Sequence[Curve]) -> Figure:
-    """AUC on held-out rows over rounds, personal and contextual view."""
+def learning_curves(curves: Sequence[Curve], paid: Mapping[str, PaidQuality] | None = None) -> Figure:
+    """AUC on held-out rows over rounds, personal and contextual view; paid figures as bands."""
     figure, axes = plt.subplots(figsize=(6.4, 3.6))
-    for colour, curve in zip(COLOURS, curves, strict=False):
+    measured = [curve for curve in curves if curve.personal]
+    for colour, curve in zip(COLOURS, measured, strict=False):
         axes.plot(curve.rounds, curve.personal, color=colour, label=f"{curve.name}, personal")
         axes.plot(curve.rounds, curve.contextual, color=colour, linestyle=":", label=f"{curve.name}, contextual")
+    for colour, (name, found) in zip(COLOURS[len(measured) :], (paid or {}).items(), strict=False):
+        axes.axhline(found.auc.value, color=colour, linewidth=1, label=f"{name}, personal, paid")
+        axes.axhspan(found.auc.low, found.auc.high, color=colour, alpha=0.12, linewidth=0)
     _label(axes, "round", "AUC on held-out weeks")
     axes.legend(fontsize=8, loc="lower right")
-    return Figure("Learning curves", _svg(figure), "Solid: with the device's own history. Dotted: context alone.")
+    note = "Solid: with the device's own history. Dotted: context alone."
+    if paid:
+        note += " Bands: 95 % intervals of what devices released, noise included, after the last round."
+    return Figure("Learning curves", _svg(figure), note)
 
 
-def epsilon_curve(curves: Sequence[Curve], declared: float, cap: float) -> Figure:
-    """ε spent per record over rounds, with what was declared and the cap."""
+def epsilon_curve(curves: Sequence[Curve], *, unit: str, declared: float, cap: float) -> Figure:
+    """ε spent over rounds on one line, with what was declared and the cap; lines are never drawn in one figure."""
     figure, axes = plt.subplots(figsize=(6.4, 3.2))
-    for colour, curve in zip(COLOURS[1:], [c for c in curves if c.epsilon[-1] != float("inf")], strict=False):
+    for colour, curve in zip(COLOURS[1:], curves, strict=False):
         axes.plot(curve.rounds, curve.epsilon, color=colour, marker=".", label=curve.name)
     axes.axhline(declared, color="#666", linestyle="--", linewidth=1, label=f"declared {declared:g}")
     axes.axhline(cap, color="#a00", linestyle="--", linewidth=1, label=f"device cap {cap:g}")
     axes.set_ylim(bottom=0)
-    _label(axes, "round", "ε (record, add/remove, local)")
+    _label(axes, "round", f"ε (one {unit}, add/remove)")
     axes.legend(fontsize=8)
-    return Figure("Privacy budget over rounds", _svg(figure), "Composed over all rounds by the PLD accountant.")
+    return Figure(f"Privacy budget over rounds, per {unit}", _svg(figure), "Training alone, composed over all rounds.")
 
 
 def reliability(qualities: dict[str, Quality]) -> Figure:

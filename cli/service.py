@@ -38,6 +38,8 @@ class Service:
         services = initialise(settings)
         try:
             self.public_key: PublicKey = services.signer.public
+            authority = services.authority.public
+            self.authorities: tuple[PublicKey, ...] = () if authority is None else (authority,)
             self.backend_key = services.access.issue(Role.APP_BACKEND, label="demo shop").token
             self.notices = [services.notices.current(locale).notice.digest for locale in ("en", "zh-CN")]
             self.creatives = self._publish(services.catalogues, items)

@@ -46,6 +46,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from common.errors import MalformedInput
 
 if TYPE_CHECKING:
+    from server.rounds.measuring import Measured
     from server.rounds.training import FinishedTraining, Observer
     from server.settings import Settings
 
@@ -345,10 +346,41 @@ def simulate(
     from server.app import train
     from server.rounds.training import watch_nothing
 
+    with _grid(run_config, nodes_dir, workers, environment, grid_type) as (grid, context):
+        return train(grid, context, settings=settings, observer=observer or watch_nothing)
+
+
+def simulate_measurement(
+    run_config: Mapping[str, str | int | float | bool],
+    nodes_dir: Path,
+    *,
+    settings: Settings,
+    workers: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Measured:
+    """One paid release (run-config key ``task``) over the node directories in ``nodes_dir``; arguments as ``simulate``.
+
+    Raises:
+        MalformedInput: there are no node directories.
+        ReticentError: whatever ended it, by name.
+    """
+    from server.app import measure
+
+    with _grid(run_config, nodes_dir, workers, environment, InProcessGrid) as (grid, context):
+        return measure(grid, context, settings=settings)
+
+
+@contextmanager
+def _grid(
+    run_config: Mapping[str, str | int | float | bool],
+    nodes_dir: Path,
+    workers: int,
+    environment: Mapping[str, str] | None,
+    grid_type: type[InProcessGrid],
+) -> Iterator[tuple[InProcessGrid, Context]]:
     config: UserConfig = dict(run_config)
     nodes = [{"data-path": str(path.resolve())} for path in node_directories(nodes_dir)]
     if not nodes:
         raise MalformedInput("there is no node-0, node-1 … in the directory of nodes; build a population first")
     with grid_type(ROOT, CLIENT_APP, nodes, run_config=config, environment=environment or {}, workers=workers) as grid:
-        context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config))
-        return train(grid, context, settings=settings, observer=observer or watch_nothing)
+        yield grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config))

@@ -6,6 +6,7 @@ app hands over the service's permit, and what is chosen stays here.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ from client.journal import Journal
 from client.placement import Installed, place
 from client.store.keys import DeviceId
 from common.crypto.signing import SigningKey
-from common.errors import ConsentRefused, DigestMismatch, MalformedInput
+from common.errors import ConsentRefused, DigestMismatch, MalformedInput, TrustError
 from common.model.manifest import open_manifest
 from common.model.situation import Situation
-from common.privacy.summation import IntVector
+from common.secagg.certificate import open_certificate
 from common.taxonomy import AgeBand, FollowUp, Purpose, RefusalReason
+from common.wire.base import Message
 from common.wire.documents import open_document
 from common.wire.messages import (
     Catalogue,
@@ -37,10 +39,10 @@ from common.wire.messages import (
     Creative,
     DocumentRequest,
     FollowUpReport,
-    Message,
     PolicyDocument,
     SubjectEnrolment,
 )
+from policies.door import Sealed
 from policies.placement.protocol import Placement
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ Decision = Literal["given", "refused"]
 class ServiceTransport(Protocol):
     """Carries messages to the service; a new one per API key."""
 
-    def send(self, message: Message, body: bytes, payload: IntVector | None) -> HttpAnswer:
+    def send(self, parcels: Sequence[Sealed]) -> HttpAnswer:
         """One request."""
 
 
@@ -68,6 +70,7 @@ class _Answer(BaseModel):
 class _Enrolled(_Answer):
     handle: str
     api_key: str
+    certificate: str | None = None
 
 
 class _Receipt(_Answer):
@@ -117,13 +120,15 @@ class Agent:
 
         Raises:
             MalformedInput: the service did not answer as it should.
+            UnknownSigner, TrustError: the certificate in its answer is not one for this key by a pinned authority.
         """
         identity = SigningKey.generate()
         enrolment = SubjectEnrolment(
             public_key=identity.public.x, app_id=app_id, age_band=age_band, jurisdiction=jurisdiction
         )
         answer = self._ask(enrolment, _Enrolled)
-        self.node.credentials.keep(self.device, api_key=answer.api_key, identity=identity)
+        certificate = self._certificate(answer, identity)
+        self.node.credentials.keep(self.device, api_key=answer.api_key, identity=identity, certificate=certificate)
         self.node.gate.enrol(self.device, answer.handle)
         return answer.handle
 
@@ -228,6 +233,19 @@ class Agent:
     def record(self, event: BehaviourEvent) -> bool:
         """Remember what followed a placement; it stays on the device and feeds the next training."""
         return self.node.recorder.record(self.device, event)
+
+    def _certificate(self, answer: _Enrolled, identity: SigningKey) -> bytes:
+        """The certificate in an enrolment; none where no authority is pinned: then nobody would believe it."""
+        authorities = self.node.authorities
+        if not answer.certificate or not authorities:
+            return b""
+        try:
+            certificate = base64.urlsafe_b64decode(answer.certificate + "=" * (-len(answer.certificate) % 4))
+        except ValueError:
+            raise MalformedInput("the service did not answer as it should") from None
+        if open_certificate(certificate, authorities, self.node.settings.now()) != identity.public.raw:
+            raise TrustError("the service certified another key than this device's")
+        return certificate
 
     def _history(self) -> History:
         return History.of(self.node.vault.read(self.device))

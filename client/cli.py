@@ -1,6 +1,6 @@
 """The device's own command line: its owner sees, takes and deletes what is held, and reads what it cost.
 
-Owns the commands of ``reticent device`` and ``reticent ledger``; what they print is ``client.console``.
+Owns the commands of ``reticent device``; what they print is ``client.console``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from common.errors import InputError, MalformedInput, ReticentError, VaultCorrup
 from common.taxonomy import EventKind
 
 device_app = typer.Typer(no_args_is_help=True, help="See, take and delete what this device holds about you.")
-ledger_app = typer.Typer(no_args_is_help=True, help="What this device's contributions have cost in privacy.")
 
 Home = Annotated[
     Path | None,
@@ -227,10 +226,9 @@ def journal(device: Device = None, home: Home = None, keys: Keys = None) -> None
 
 
 @device_app.command("ledger")
-@ledger_app.command("show")
-def ledger_show(*, device: Device = None, home: Home = None) -> None:
+def ledger_show(*, device: Device = None, home: Home = None, keys: Keys = None) -> None:
     """Every release that was charged, and the ones that were refused."""
-    with _node(home, None, prove=True) as node:
+    with _node(home, keys, prove=True) as node:
         known = node.ledger.devices()
         if device is not None and DeviceId(device) not in {*known, *node.vault.devices()}:
             raise InputError("this node has no device of that name")
@@ -238,11 +236,6 @@ def ledger_show(*, device: Device = None, home: Home = None) -> None:
             console.ledger_overview(node.ledger)
             return
         console.ledger(node.ledger, DeviceId(device) if device else (known[0] if known else OWNER))
-
-
-@ledger_app.callback()
-def _ledger_group() -> None:
-    """Keep `show` a command of its own."""
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

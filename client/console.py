@@ -111,19 +111,25 @@ def consent(answers: Sequence[tuple[PurposeRule, Permit | Refusal]]) -> None:
 
 
 def ledger(book: Ledger, device: DeviceId) -> None:
-    """One device's ledger: every charge, the statement, and what was refused."""
+    """One device's ledger: every charge, the statements of each line, and what was refused."""
     entries = book.entries(device)
     if entries:
         _out.print(_entries(entries, device))
-    say(f"This period:  {book.statement(device).sentence()}")
-    say(f"Lifetime:     {book.statement(device, lifetime=True).sentence()}")
-    say(f"Cap:          ε = {book.policy.epsilon_cap:g}; left: {book.remaining(device):.3g}")
+    for line in book.policy.lines:
+        say(f"Per {line.unit.value}, this period:  {book.statement(device, line).sentence()}")
+        say(f"Per {line.unit.value}, lifetime:     {book.statement(device, line, lifetime=True).sentence()}")
+        quotas = "".join(f"; quota of {purpose.value}: {most:g}" for purpose, most in line.quotas.items())
+        left = f"left: {book.remaining(device, line):.3g}{quotas}"
+        say(f"Per {line.unit.value}, cap:          ε = {line.epsilon_cap:g}; {left}")
+    if book.exhausted:
+        say("This period was accepted as spent after the ledger was lost or put back: nothing more is released in it.")
     refused = book.refusals(device)
     if refused:
-        table = Table("day", "purpose", "why", "ε would be", "cap", title="refused to release")
+        table = Table("day", "purpose", "why", "unit", "bound", "ε would be", "at most", title="refused to release")
         for row in refused[-_LISTED_MAX:]:
-            figures = (_epsilon(row.epsilon_would_be), f"{row.epsilon_cap:g}")
-            table.add_row(_day(row.day), row.purpose.value, row.reason.explanation, *figures)
+            figures = (_epsilon(row.epsilon_would_be), f"{row.epsilon_max:g}")
+            what = (row.purpose.value, row.reason.explanation, row.unit.value, row.bound)
+            table.add_row(_day(row.day), *what, *figures)
         _out.print(table)
 
 
@@ -148,30 +154,36 @@ def journal(rows: Sequence[JournalRow]) -> None:
 
 def ledger_overview(book: Ledger) -> None:
     """A node with many devices: one line each."""
-    known = book.devices()
-    table = Table("device", "releases", "ε this period", "left", "refused", title=f"{len(known)} devices")
+    known, lines = book.devices(), book.policy.lines
+    heads = [head for line in lines for head in (f"ε per {line.unit.value}", "left")]
+    table = Table("device", "releases", *heads, "refused", title=f"{len(known)} devices")
     for device in known[:_LISTED_MAX]:
-        figures = (_epsilon(book.epsilon(device)), f"{book.remaining(device):.3g}")
+        figures = [
+            text
+            for line in lines
+            for text in (_epsilon(book.epsilon(device, line)), f"{book.remaining(device, line):.3g}")
+        ]
         table.add_row(escape(device), str(len(book.entries(device))), *figures, str(len(book.refusals(device))))
     _out.print(table)
     if len(known) > _LISTED_MAX:
         say(f"… and {len(known) - _LISTED_MAX} more; name one with --device")
-    policy = book.policy
-    say(
-        f"ε at δ = {policy.delta:g}; unit: one {policy.unit.value}; relation: {policy.relation.value}; "
-        f"trust: {policy.trust.value}; cap: {policy.epsilon_cap:g} in {policy.budget_period_days} days"
-    )
+    for line in lines:
+        say(
+            f"ε at δ = {line.delta:g}; unit: one {line.unit.value}; relation: {line.relation.value}; "
+            f"trust: {line.trust.value}; cap: {line.epsilon_cap:g} in {book.policy.budget_period_days} days"
+        )
 
 
 def _entries(entries: Sequence[LedgerEntry], device: DeviceId) -> Table:
-    table = Table(
-        "day", "purpose", "mechanism", "ε", "ε so far", "δ", "state", title=escape(f"privacy ledger of {device}")
-    )
+    heads = ("day", "what", "purpose", "mechanism", "unit", "ε", "ρ", "δ", "state")
+    table = Table(*heads, title=escape(f"privacy ledger of {device}"))
     for row in entries:
         use = row.use
-        mechanism = f"{use.count} × {use.mechanism.value} z={use.noise_multiplier:g} q={use.sampling_rate:g}"
-        figures = (_epsilon(row.epsilon), _epsilon(row.epsilon_total), f"{row.delta:g}")
-        table.add_row(_day(row.day), row.purpose.value, mechanism, *figures, row.state)
+        mechanism = (
+            f"{use.count * row.times} × {use.mechanism.value} z={use.noise_multiplier:g} q={use.sampling_rate:g}"
+        )
+        figures = (_epsilon(row.epsilon), "-" if row.rho is None else f"{row.rho:.3g}", f"{row.delta:g}")
+        table.add_row(_day(row.day), row.kind.value, row.purpose.value, mechanism, use.unit.value, *figures, row.state)
     return table
 
 

@@ -6,12 +6,14 @@ A node is a directory. It hosts one device (a person's installation) or many vir
     vault.db      encrypted behaviour             keys/       one key per device, apart from the data
     ledger.db     privacy spend                   keys.json   pinned keys of the service, notices in force
     receipts.db   consent receipts                journal.db  what left (``client.journal``)
-    credentials.json  keys by which its devices speak for themselves at the service
+    credentials.json  keys by which its devices speak for themselves at the service, and to each other
+    sessions.db  encrypted secrets of running secure aggregations
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,13 +23,14 @@ from typing import Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from client.behavior.recorder import Recorder
-from client.budget import Ledger
+from client.budget import ANCHOR, Ledger
 from client.consent import Gate
 from client.credentials import Credentials
 from client.pins import PinFile, replace_private, write_pins
 from client.settings import Settings
 from client.store import retention
 from client.store.keys import DeviceId, KeyStore
+from client.store.sessions import Sessions
 from client.store.vault import Vault
 from common.crypto.signing import PublicKey
 from common.errors import MalformedInput, SpecMismatch
@@ -74,6 +77,7 @@ class Node:
             self._pins = PinFile(directory / "keys.json")
             self.credentials = Credentials(directory / "credentials.json")
             keys = KeyStore(settings.keys_directory or directory / "keys")
+            self.sessions = Sessions(directory / "sessions.db", keys, settings.now)
             self.vault = opened.enter_context(contextlib.closing(Vault.open(directory / "vault.db", keys)))
             self.ledger = opened.enter_context(contextlib.closing(_ledger(directory, settings, policies)))
             self.gate = opened.enter_context(
@@ -86,7 +90,7 @@ class Node:
 
     @classmethod
     def open(cls, directory: Path, settings: Settings | None = None, *, prove: bool = True) -> Self:
-        """Open a node; an absent directory becomes an empty one. What retention forbids to hold is deleted now.
+        """Open a node; an absent directory becomes an empty one. What may not be held any more is deleted now.
 
         Args:
             directory: the node's own.
@@ -102,6 +106,7 @@ class Node:
         policies = loader.load(settings.policies_directory, prove=prove)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         node = cls(directory, _read_config(directory / "node.json"), settings, policies)
+        node.sessions.sweep()
         if node.config.behaviour_now is None:
             retention.sweep(node.vault, policies.policies.retention, settings.now())
         return node
@@ -151,13 +156,24 @@ class Node:
         """Digests of the notices in force that this node knows, one per language."""
         return self._pins.current().notices
 
-    def pin(self, keys: Iterable[PublicKey] | None = None, notices: Iterable[str] | None = None) -> None:
-        """Trust these keys and notices from now on; what is left out stays as it is."""
+    @property
+    def authorities(self) -> tuple[PublicKey, ...]:
+        """Pinned keys that certify devices to each other in a secure aggregation."""
+        return tuple(self._pins.current().authorities)
+
+    def pin(
+        self,
+        keys: Iterable[PublicKey] | None = None,
+        notices: Iterable[str] | None = None,
+        authorities: Iterable[PublicKey] | None = None,
+    ) -> None:
+        """Trust these keys, notices and authorities from now on; what is left out stays as it is."""
         held = self._pins.current()
         write_pins(
             self._pins.path,
             held.keys.values() if keys is None else keys,
             held.notices if notices is None else notices,
+            held.authorities if authorities is None else authorities,
         )
 
     def erase(self, device: DeviceId) -> None:
@@ -167,6 +183,7 @@ class Node:
             StoreError: there is no such device.
         """
         self.vault.erase(device)
+        self.sessions.forget(device)
         self.gate.forget(device)
         self.credentials.forget(device)
         self.ledger.forget(device)
@@ -178,10 +195,18 @@ def configure_node(directory: Path, config: NodeConfig) -> None:
     replace_private(directory / "node.json", config.model_dump_json(indent=1).encode())
 
 
+def anchor_path(directory: Path, settings: Settings) -> Path:
+    """Where the anchor of a node's ledger is: with its keys, under a name of its own where nodes share a directory."""
+    if settings.keys_directory is None:
+        return directory / "keys" / ANCHOR
+    return settings.keys_directory / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]}-{ANCHOR}"
+
+
 def _ledger(directory: Path, settings: Settings, policies: LoadedPolicies) -> Ledger:
     return Ledger.open(
         directory / "ledger.db",
         policies.policies.privacy_budget,
+        anchor=anchor_path(directory, settings),
         now=settings.now,
         simulation=settings.simulation,
         randomness=settings.randomness,

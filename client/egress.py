@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from common.errors import EgressRefused
-from common.privacy.summation import IntVector, Outgoing
+from common.privacy.summation import Outgoing
 from common.taxonomy import Decline, Purpose, RefusalReason
 from common.wire import codec
+from common.wire.base import Message
 from common.wire.journal import SENT, JournalRow
-from common.wire.messages import DocumentRequest, Message, Outbound, TrainingContribution
+from common.wire.messages import DocumentRequest, Outbound, TrainingContribution
 from common.wire.paths import PATHS
-from policies.consent import Permit, Refusal
+from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader
+from policies.consent import Permit
+from policies.door import Charge, Gate, Journal, Letter, Payload, Sealed, Spending, Transport
 from policies.schema import EgressPolicy, EgressRule
 
 if TYPE_CHECKING:
@@ -31,53 +35,9 @@ if TYPE_CHECKING:
 
 DAY_S: Final = 86_400.0
 OUTBOUND: Final = get_args(get_args(Outbound)[0])
-
-
-class Charge(Protocol):
-    """A durable entry of one device in its ledger."""
-
-    @property
-    def epsilon(self) -> float:
-        """What it cost the device."""
-
-
 K = TypeVar("K", bound=str)
 C = TypeVar("C", bound=Charge)
 R = TypeVar("R")
-K_contra = TypeVar("K_contra", bound=str, contravariant=True)
-C_contra = TypeVar("C_contra", bound=Charge, contravariant=True)
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Gate(Protocol[K_contra]):
-    """Answers from live, verified consent receipts."""
-
-    def permits(self, device: K_contra, purpose: Purpose) -> Permit | Refusal:
-        """Whether this device's data may be used for this purpose now."""
-
-
-class Spending(Protocol[C_contra]):
-    """The ledger, as far as the door needs it."""
-
-    def settle(self, reservations: Iterable[C_contra]) -> None:
-        """Mark charges as released; raises unless every one of them stands durably in the ledger."""
-
-
-class Journal(Protocol):
-    """Where the door writes what it did."""
-
-    def write(self, rows: Sequence[JournalRow]) -> None:
-        """Write all rows durably, or none."""
-
-    def sent_since(self, kind: str, since: float) -> Mapping[str, int]:
-        """Messages of a kind that each device has sent since a moment."""
-
-
-class Transport(Protocol[R_co]):
-    """Carries what the door has let through."""
-
-    def send(self, message: Message, body: bytes, payload: IntVector | None) -> R_co:
-        """Transmit once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,30 +50,23 @@ class Door(Generic[K, C]):
     journal: Journal
     clock: Callable[[], float] = time.time
 
-    def barred(self, kind: str, devices: Sequence[K]) -> dict[K, RefusalReason]:
+    def barred(self, kind: str, devices: Sequence[K], purpose: Purpose | None = None) -> dict[K, RefusalReason]:
         """Devices that may not send a message of this kind now, and why: steps (2), (3) and the cadence of (4)."""
         rule = self._rule(kind)
         sent = self.journal.sent_since(kind, self.clock() - DAY_S)
-        reasons = {device: self._reason(rule, device, sent.get(device, 0)) for device in devices}
+        wanted = {rule.purpose, purpose} - {None}
+        reasons = {device: self._reason(rule, wanted, device, sent.get(device, 0)) for device in devices}
         return {device: reason for device, reason in reasons.items() if reason is not None}
 
-    def keep_back(self, kind: str, reasons: Mapping[K, RefusalReason]) -> None:
+    def keep_back(self, kind: str, reasons: Mapping[K, RefusalReason], purpose: Purpose | None = None) -> None:
         """Tell owners, in their journal, that a message of theirs was not sent, and why."""
-        self._note(self._rule(kind), {device: (0.0, reason.value) for device, reason in reasons.items()}, 0, "")
+        named, now = self._rule(kind).purpose or purpose, self.clock()
+        self.journal.write([JournalRow(now, one, kind, named, 0, "", 0.0, why.value) for one, why in reasons.items()])
 
     def release_contribution(
         self, outgoing: Outgoing[K, C], header: Callable[[int], TrainingContribution], transport: Transport[R]
     ) -> R:
-        """Release the sum of a node's masked updates.
-
-        Args:
-            outgoing: the updates; groups with a device that is barred by now are left out.
-            header: makes the message for a number of contributions.
-            transport: carries it.
-
-        Raises:
-            EgressRefused: some step said no; owners find the reason in their journal.
-        """
+        """Release the sum of a node's masked updates; groups with a device that is barred by now are left out."""
         kind, waiting = "training_contribution", outgoing.charges()
         barred = self.barred(kind, list(waiting))
         total, charges = outgoing.without(barred.keys())
@@ -121,42 +74,69 @@ class Door(Generic[K, C]):
         self.keep_back(kind, held)
         if not charges:
             raise EgressRefused(next(iter(held.values()), RefusalReason.UNAVAILABLE))
-        return self._release(header(len(charges)), total, charges, transport)
+        return self._release([(header(len(charges)), total, charges)], None, transport)
+
+    def release_letters(self, letters: Mapping[K, Letter[C]], purpose: Purpose, transport: Transport[R]) -> R:
+        """Release one message per device, all of one kind and for one purpose; barred devices are left out.
+
+        Raises:
+            EgressRefused: some step said no; owners find the reason in their journal.
+        """
+        return self._each(letters, purpose, transport)
 
     def release(self, message: Message, device: K, transport: Transport[R]) -> R:
-        """Release a message without payload, which costs no privacy.
+        """Release a message that holds nothing about behaviour and costs no privacy.
 
         Raises:
             EgressRefused: some step said no.
         """
-        kind = _kind(message)
-        reason = self.barred(kind, [device]).get(device)
-        if reason is not None:
-            self.keep_back(kind, {device: reason})
-            raise EgressRefused(reason)
-        return self._release(message, None, {device: None}, transport)
+        return self._each({device: Letter(message)}, None, transport)
+
+    def _each(self, letters: Mapping[K, Letter[C]], purpose: Purpose | None, transport: Transport[R]) -> R:
+        kinds = {_kind(letter.message) for letter in letters.values()}
+        if len(kinds) != 1:
+            raise EgressRefused(RefusalReason.BAD_FORM if kinds else RefusalReason.UNAVAILABLE)
+        (kind,) = kinds
+        barred = self.barred(kind, list(letters), purpose)
+        self.keep_back(kind, barred, purpose)
+        going = {device: letter for device, letter in letters.items() if device not in barred}
+        if not going:
+            raise EgressRefused(next(iter(barred.values())))
+        parcels = [(one.message, _row_of(one), {device: one.charge}) for device, one in going.items()]
+        return self._release(parcels, purpose, transport)
 
     def _release(
-        self, message: Message, payload: IntVector | None, charges: Mapping[K, C | None], transport: Transport[R]
+        self,
+        parcels: Sequence[tuple[Message, Payload | None, Mapping[K, C | None]]],
+        purpose: Purpose | None,
+        transport: Transport[R],
     ) -> R:
-        # (1) a member of the union, (2) declared in egress.yaml; (3) its purpose: ``barred``, just before
-        rule = self._rule(_kind(message))
-        # (4) size of the message, shape and dtype of the array beside it, as declared
-        body = codec.encode(message)
-        data = b"" if payload is None else payload.tobytes()
-        if len(body) > rule.size_bytes_max or not _form_holds(message, payload, len(charges)):
-            raise EgressRefused(RefusalReason.BAD_FORM)
+        sealed: list[Sealed] = []
+        paid: list[C] = []
+        rows: list[JournalRow] = []
+        for message, payload, charges in parcels:
+            # (1) a member of the union, (2) declared in egress.yaml; (3) its purpose: ``barred``, just before
+            rule = self._rule(_kind(message))
+            # (4) size of the message, shape and dtype of the array beside it, as declared
+            body = codec.encode(message)
+            data = b"" if payload is None else payload.tobytes()
+            if len(body) > rule.size_bytes_max or not _form_holds(message, payload, len(charges)):
+                raise EgressRefused(RefusalReason.BAD_FORM)
+            entries = [charge for charge in charges.values() if charge is not None]
+            if len(entries) != (len(charges) if rule.charged else 0):
+                raise EgressRefused(RefusalReason.BUDGET_EXHAUSTED)
+            head = (rule.message, rule.purpose or purpose, len(body + data), hashlib.sha256(body + data).hexdigest())
+            costs = {device: 0.0 if charge is None else charge.epsilon for device, charge in charges.items()}
+            rows += [JournalRow(self.clock(), device, *head, cost, SENT) for device, cost in costs.items()]
+            paid += entries
+            sealed.append(Sealed(message, body, payload))
         # (5) the budget is spent, durably
-        paid = [charge for charge in charges.values() if charge is not None]
-        if len(paid) != (len(charges) if rule.charged else 0):
-            raise EgressRefused(RefusalReason.BUDGET_EXHAUSTED)
         if paid:
             self.ledger.settle(paid)
         # (6) a journal entry that its owner can read
-        lines = {device: (0.0 if charge is None else charge.epsilon, SENT) for device, charge in charges.items()}
-        self._note(rule, lines, len(body) + len(data), hashlib.sha256(body + data).hexdigest())
+        self.journal.write(rows)
         # (7) only now
-        return transport.send(message, body, payload)
+        return transport.send(sealed)
 
     def _rule(self, kind: str) -> EgressRule:
         found = [rule for rule in self.policy.messages if rule.message == kind]
@@ -164,16 +144,14 @@ class Door(Generic[K, C]):
             raise EgressRefused(RefusalReason.NOT_DECLARED)
         return found[0]
 
-    def _reason(self, rule: EgressRule, device: K, sent: int) -> RefusalReason | None:
-        if rule.purpose is not None:
-            answer = self.gate.permits(device, rule.purpose)
+    def _reason(self, rule: EgressRule, wanted: set[Purpose | None], device: K, sent: int) -> RefusalReason | None:
+        if len(wanted) > 1:
+            return RefusalReason.NOT_DECLARED
+        for purpose in wanted:
+            answer = self.gate.permits(device, purpose) if purpose else None
             if not isinstance(answer, Permit):
-                return answer.reason
+                return answer.reason if answer else RefusalReason.UNAVAILABLE
         return RefusalReason.TOO_OFTEN if sent >= rule.per_day_max else None
-
-    def _note(self, rule: EgressRule, lines: Mapping[K, tuple[float, str]], size: int, digest: str) -> None:
-        head = (rule.message, rule.purpose and rule.purpose.value, size, digest)
-        self.journal.write([JournalRow(self.clock(), device, *head, *line) for device, line in lines.items()])
 
 
 def _kind(message: Message) -> str:
@@ -182,11 +160,26 @@ def _kind(message: Message) -> str:
     return str(message.model_dump(include={"kind"})["kind"])
 
 
-def _form_holds(message: Message, payload: IntVector | None, devices: int) -> bool:
+def _row_of(letter: Letter[C]) -> npt.NDArray[np.uint8] | None:
+    """The share's bytes, if its header names every mechanism that protects them and their width."""
+    head, share = letter.message, letter.share
+    if share is None:
+        return None
+    named = head.releases[: len(share.releases)] if isinstance(head, MaskedUpdateHeader | MaskedMeasurement) else ()
+    if named == share.releases and getattr(head, "bits", None) == share.bits:
+        return share.payload
+    raise EgressRefused(RefusalReason.BAD_FORM)
+
+
+def _form_holds(message: Message, payload: Payload | None, devices: int) -> bool:
     """Whether a payload is there exactly when declared, of the declared shape and dtype, for the declared devices."""
-    if not isinstance(message, TrainingContribution) or payload is None:
-        return payload is None and devices == 1 and not isinstance(message, TrainingContribution)
-    return payload.dtype == np.int64 and payload.shape == (message.length,) and message.contributions == devices
+    if isinstance(message, TrainingContribution) and payload is not None:
+        return payload.dtype == np.int64 and payload.shape == (message.length,) and message.contributions == devices
+    if isinstance(message, MaskedUpdateHeader | MaskedMeasurement) and payload is not None:
+        size = message.length * message.bits // 8
+        return payload.dtype == np.uint8 and payload.shape == (size,) and devices == 1
+    declared = isinstance(message, TrainingContribution | MaskedUpdateHeader | MaskedMeasurement)
+    return payload is None and devices == 1 and not declared
 
 
 class FlowerTransport:
@@ -195,15 +188,20 @@ class FlowerTransport:
     def __init__(self, request: FlowerMessage) -> None:
         self._request = request
 
-    def send(self, message: Message, body: bytes, payload: IntVector | None) -> FlowerMessage:  # noqa: ARG002 - one transport of several
-        """The reply: the update's integers and its header, nothing else."""
+    def send(self, parcels: Sequence[Sealed]) -> FlowerMessage:
+        """The reply: messages and the integers beside them, nothing else."""
         from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
         from flwr.app import Message as FlowerMessage
 
-        update = ArrayRecord({} if payload is None else {"update": Array(payload)})
-        return FlowerMessage(
-            RecordDict({"update": update, "contribution": ConfigRecord({"body": body})}), reply_to=self._request
-        )
+        rows = [parcel.payload for parcel in parcels if parcel.payload is not None]
+        if isinstance(parcels[0].message, TrainingContribution):
+            update = ArrayRecord({"update": Array(rows[0])})
+            content = RecordDict({"update": update, "contribution": ConfigRecord({"body": parcels[0].body})})
+        else:
+            content = RecordDict({"secagg": ConfigRecord({"bodies": [parcel.body for parcel in parcels]})})
+            if rows:
+                content["payload"] = ArrayRecord({"masked": Array(np.stack(rows))})
+        return FlowerMessage(content, reply_to=self._request)
 
     def decline(self, name: Decline) -> FlowerMessage:
         """The reply of a node that sends no update: a closed name."""
@@ -221,12 +219,9 @@ class HttpAnswer(NamedTuple):
 
 
 class HttpTransport:
-    """Sends a message to the service as JSON. Documents are fetched without a word about the device.
+    """Sends a message to the service as JSON, under the device's API key once it has enrolled.
 
-    Args of the constructor:
-        base_url: the service.
-        api_key: the device's own key, if it has enrolled.
-        transport: for tests.
+    Documents are fetched without a word about the device.
     """
 
     def __init__(self, base_url: str, *, api_key: str = "", transport: httpx.BaseTransport | None = None) -> None:
@@ -236,8 +231,9 @@ class HttpTransport:
         self._client = httpx.Client(base_url=base_url, transport=transport, timeout=30, trust_env=False)
         self._key = {"authorization": f"Bearer {api_key}"} if api_key else {}
 
-    def send(self, message: Message, body: bytes, payload: IntVector | None) -> HttpAnswer:  # noqa: ARG002 - likewise
+    def send(self, parcels: Sequence[Sealed]) -> HttpAnswer:
         """One request."""
+        ((message, body, _),) = parcels
         if isinstance(message, DocumentRequest):
             answer = self._client.get(PATHS[message.document])
         else:

@@ -1,4 +1,4 @@
-"""What a node trusts. Owns ``keys.json``: public keys of the service, and digests of the notices in force.
+"""What a node trusts. Owns ``keys.json``: keys of the service, enrolment authorities, digests of the notices in force.
 
 Whoever installs the app pins them; nothing that arrives later can add a key. An absent file trusts nobody.
 """
@@ -21,10 +21,15 @@ _FORMAT: Final = "reticent-pins-1"
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """The service's public keys by id, and the digests of the notices in force (one per language)."""
+    """The service's public keys by id, and the digests of the notices in force (one per language).
+
+    Attributes:
+        authorities: whose word it takes that another device exists, in a secure aggregation; never the signing keys.
+    """
 
     keys: Mapping[str, PublicKey] = field(default_factory=dict)
     notices: frozenset[str] = frozenset()
+    authorities: tuple[PublicKey, ...] = ()
 
 
 def read_pins(path: Path) -> Pins:
@@ -37,16 +42,27 @@ def read_pins(path: Path) -> Pins:
         record = json.loads(path.read_bytes())
         if record["format"] != _FORMAT or not all(isinstance(n, str) for n in record["notices"]):
             raise ValueError(_FORMAT)  # noqa: TRY301 - one message for whatever is wrong
-        return Pins(key_ring(*(PublicKey(x) for x in record["keys"])), frozenset(record["notices"]))
+        return Pins(
+            key_ring(*(PublicKey(x) for x in record["keys"])),
+            frozenset(record["notices"]),
+            tuple(PublicKey(x) for x in record.get("authorities", ())),  # older files have none
+        )
     except FileNotFoundError:
         return Pins()
     except (ValueError, KeyError, TypeError):
         raise MalformedInput(f"{path.name} does not hold pinned keys of format {_FORMAT}; pin them again") from None
 
 
-def write_pins(path: Path, keys: Iterable[PublicKey], notices: Iterable[str]) -> None:
+def write_pins(
+    path: Path, keys: Iterable[PublicKey], notices: Iterable[str], authorities: Iterable[PublicKey] = ()
+) -> None:
     """Replace the pins, all at once."""
-    record = {"format": _FORMAT, "keys": sorted(key.x for key in keys), "notices": sorted(notices)}
+    record = {
+        "format": _FORMAT,
+        "keys": sorted(key.x for key in keys),
+        "notices": sorted(notices),
+        "authorities": sorted(key.x for key in authorities),
+    }
     replace_private(path, json.dumps(record, indent=1).encode())
 
 

@@ -1,28 +1,34 @@
-"""A node's part in one round. Owns the order of steps over its devices: ask, charge, train, add up, hand to the door.
+"""A node's part in a round of one message. Owns the order of its steps: ask, charge, train, add up, hand to the door.
 
+For profiles whose devices need nobody else's protection; what secure aggregation protects is ``client.stages``'s.
 Every device's update is clipped and noised before it is added to anything. All permitted devices are charged in one
-durable transaction before any noise is drawn, so a crash can waste budget but never give any back.
+durable transaction before any noise is drawn, so a crash can waste budget but never give any back. A session is
+answered once: where its charge stands already, nothing is sent again.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from client.budget import Reservation
 from client.device import Node
-from client.egress import Door, Transport
+from client.egress import Door
+from client.eligibility import permitted
+from client.guard import sealed
 from client.ingress import AcceptedRound
 from client.store.keys import DeviceId
 from client.training.contribution import contribution
 from client.warm import Load
 from common.errors import EgressRefused, ReticentError
+from common.model.examples import Examples
 from common.privacy.summation import Outgoing
-from common.taxonomy import Masking, Purpose, RefusalReason
+from common.taxonomy import Masking, Purpose, RefusalReason, ReleaseKind
 from common.wire.messages import TrainingContribution
-from policies.consent import Refusal
+from policies.budget import PlannedRelease
+from policies.door import Transport
 
 if TYPE_CHECKING:
     from common.privacy.randomness import NoiseSource
@@ -42,7 +48,6 @@ def take_part(
     transport: Transport[R],
     noise: NoiseSource,
     load: Load,
-    attempt: str,
 ) -> R:
     """Train the permitted devices of a node and release their sum.
 
@@ -53,13 +58,13 @@ def take_part(
         transport: carries the reply.
         noise: where noise and samples come from.
         load: examples of a device.
-        attempt: unique per call: every fresh draw of noise is a charge of its own.
 
     Raises:
         EgressRefused: no device may or can contribute, or the door said no.
     """
-    permitted = _permitted(node, door)
-    charges = _charge(node, accepted, permitted, door, attempt)
+    needs = [Purpose.TRAIN_LOCAL, Purpose.TRAIN_CONTRIBUTE]
+    devices = permitted(node.gate, door, node.vault.devices(), kind=KIND, needs=needs)
+    charges = _charge(node, accepted, devices, door)
     outgoing = _train(node, accepted, charges, door, noise=noise, load=load)
     if not outgoing.charges():
         raise EgressRefused(RefusalReason.UNAVAILABLE)
@@ -80,32 +85,25 @@ def take_part(
     return door.release_contribution(outgoing, header, transport)
 
 
-def _permitted(node: Node, door: Door[DeviceId, Reservation]) -> list[DeviceId]:
-    """Devices whose live receipts permit learning here and contributing; the others' owners are told why not."""
-    devices = sorted(node.vault.devices())
-    barred: dict[DeviceId, RefusalReason] = {}
-    for device in devices:
-        answer = node.gate.permits(device, Purpose.TRAIN_LOCAL)
-        if isinstance(answer, Refusal):
-            barred[device] = answer.reason
-    barred |= door.barred(KIND, [device for device in devices if device not in barred])
-    door.keep_back(KIND, barred)
-    return [device for device in devices if device not in barred]
-
-
-def _charge(
-    node: Node, accepted: AcceptedRound, devices: list[DeviceId], door: Door[DeviceId, Reservation], attempt: str
-) -> Charges:
+def _charge(node: Node, accepted: AcceptedRound, devices: list[DeviceId], door: Door[DeviceId, Reservation]) -> Charges:
     """Spend first: one durable transaction for all devices; those whose budget is used up stay out."""
     invitation = accepted.invitation
+    release = invitation.parameters.release(invitation.profile)
     answers = node.ledger.reserve(
         devices,
-        invitation.parameters.release(invitation.profile),
-        purpose=Purpose.TRAIN_CONTRIBUTE,
-        cause=f"{invitation.run_id}/{invitation.round_number}/{attempt}",
+        [PlannedRelease(ReleaseKind.TRAINING_UPDATE, release)],
+        cause=f"{invitation.run_id}/{invitation.round_number}/{invitation.session}",
     )
-    charges = {device: answer for device, answer in answers.items() if isinstance(answer, Reservation)}
-    door.keep_back(KIND, {device: RefusalReason.BUDGET_EXHAUSTED for device in devices if device not in charges})
+    charges: dict[DeviceId, Reservation] = {}
+    refused: dict[DeviceId, RefusalReason] = {}
+    for device, answer in answers.items():
+        if not isinstance(answer, Reservation):
+            refused[device] = RefusalReason.BUDGET_EXHAUSTED
+        elif answer.repeated:
+            refused[device] = RefusalReason.TOO_OFTEN
+        else:
+            charges[device] = answer
+    door.keep_back(KIND, refused)
     return charges
 
 
@@ -133,13 +131,27 @@ def _train(
         rng=noise,
         simulation=node.settings.simulation,
     )
+    if len(charges) == 1:
+        import client.training.dp_sgd  # noqa: F401 - a single device trains by it, and nothing is loaded while sealed
     failed: list[DeviceId] = []
-    for device, charge in charges.items():
-        try:
-            update = trainer.train(accepted.start, load(node, device))
-            outgoing.add(device, contribution(update), charge)
-        except (ReticentError, sqlite3.Error) as error:
-            _log.warning("a device was left out of a round: %s", type(error).__name__)
-            failed.append(device)
+    with sealed():
+        updates = trainer.updates(accepted.start, _loads(node, charges, load))
+        for (device, charge), update in zip(charges.items(), updates, strict=True):
+            try:
+                if isinstance(update, Exception):
+                    raise update
+                outgoing.add(device, contribution(update), charge)
+            except (ReticentError, sqlite3.Error) as error:
+                _log.warning("a device was left out of a round: %s", type(error).__name__)
+                failed.append(device)
     door.keep_back(KIND, dict.fromkeys(failed, RefusalReason.UNAVAILABLE))
     return outgoing
+
+
+def _loads(node: Node, devices: Iterable[DeviceId], load: Load) -> Iterator[Examples | Exception]:
+    """Examples of one device after the other, read when its turn comes."""
+    for device in devices:
+        try:
+            yield load(node, device)
+        except (ReticentError, sqlite3.Error) as error:
+            yield error

@@ -8,15 +8,22 @@ notices what other processes write.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from client.device import Node
+from client.features.cache import Part
 from client.settings import Settings
 from client.store.keys import DeviceId
 from common.model.examples import Examples
 
-Load = Callable[[Node, DeviceId], Examples]
+
+class Load(Protocol):
+    """Examples of a device: those inside the training window, or those after it."""
+
+    def __call__(self, node: Node, device: DeviceId, part: Part = "train") -> Examples:
+        """Read them."""
 
 
 class Warm:
@@ -29,7 +36,7 @@ class Warm:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._nodes: dict[tuple[Path, int], tuple[Settings, Node]] = {}
-        self._examples: dict[tuple[str, DeviceId, str, int], Examples] = {}
+        self._examples: dict[tuple[str, DeviceId, str, int, Part], Examples] = {}
 
     @contextlib.contextmanager
     def node(self, directory: Path, settings: Settings) -> Iterator[Node]:
@@ -40,11 +47,11 @@ class Warm:
             held = self._nodes[key] = (settings, Node.open(directory, settings))
         yield held[1]
 
-    def examples(self, node: Node, device: DeviceId) -> Examples:
+    def examples(self, node: Node, device: DeviceId, part: Part = "train") -> Examples:
         """A device's examples, read again when its events have changed."""
-        key = (str(node.directory), device, node.spec.digest, node.vault.count(device))
+        key = (str(node.directory), device, node.spec.digest, node.vault.count(device), part)
         if key not in self._examples:
-            self._examples[key] = self._load(node, device)
+            self._examples[key] = self._load(node, device, part)
         return self._examples[key]
 
     def close(self) -> None:

@@ -9,11 +9,13 @@ ReticentError
 │   ├── UnknownPurpose        a purpose id outside the closed list
 │   ├── UnknownNotice         a privacy notice that was never published here
 │   ├── NoticeExpired         a privacy notice that is no longer the current one
+│   ├── UndecodableSignal     a privacy signal that cannot be read to its last bit; carries a SignalReason
 │   ├── EmptyDevice           nothing to learn from
 │   └── OneClassData          only positives or only negatives
 ├── StoreError            the device's own storage
 │   ├── VaultCorrupt          a record does not authenticate or decode
 │   ├── WrongKey              the key does not belong to this vault
+│   ├── LedgerRolledBack      the privacy ledger is older than what was spent, or gone
 │   └── DeviceErased          the key was destroyed; the data is gone for good
 ├── TrustError            something that must be verified was not
 │   ├── TamperedModel         signature or digest does not match
@@ -30,6 +32,10 @@ ReticentError
 │   └── EgressRefused
 ├── RoundError            a federated round cannot go on
 │   ├── TooFewSurvivors
+│   ├── OutOfStage            a message of another stage of the protocol than the one that is due
+│   ├── Replayed              a message that was answered before
+│   ├── ProtocolViolation     a peer or the server breaks secure aggregation; nothing more is revealed
+│   ├── SumOutOfRange         an unmasked sum that cannot be what was masked
 │   └── CheckpointConflict    another writer holds this run
 ├── PolicyError           a policy document is invalid or proves false
 │   └── InvariantViolated
@@ -47,7 +53,7 @@ ReticentError
 
 from __future__ import annotations
 
-from common.taxonomy import RefusalReason
+from common.taxonomy import RefusalReason, SignalReason
 
 
 class ReticentError(Exception):
@@ -91,6 +97,15 @@ class NoticeExpired(InputError):
     """A privacy notice that is no longer current: the person must be shown the new one."""
 
 
+class UndecodableSignal(InputError):
+    """A privacy signal that cannot be read to its last bit. It counts as an objection to everything."""
+
+    def __init__(self, reason: SignalReason) -> None:
+        """Store the reason, which is also the text: nothing of the signal itself is in it."""
+        super().__init__(reason.value)
+        self.reason = reason
+
+
 class EmptyDevice(InputError):
     """A device with nothing to learn from."""
 
@@ -101,6 +116,10 @@ class OneClassData(InputError):
 
 class StoreError(ReticentError):
     """The device's own storage failed."""
+
+
+class LedgerRolledBack(StoreError):
+    """The privacy ledger is older than the spend that was anchored beside it, or it is gone."""
 
 
 class VaultCorrupt(StoreError):
@@ -186,6 +205,22 @@ class RoundError(ReticentError):
 
 class TooFewSurvivors(RoundError):
     """Fewer contributions arrived than the policy demands."""
+
+
+class OutOfStage(RoundError):
+    """A message belongs to another stage of the protocol than the one that is due."""
+
+
+class Replayed(RoundError):
+    """A message was answered before; a second answer could cost privacy."""
+
+
+class ProtocolViolation(RoundError):
+    """A peer or the server breaks the rules of secure aggregation; nothing more is revealed in this session."""
+
+
+class SumOutOfRange(RoundError):
+    """An unmasked sum lies where no honest sum can: it wrapped around, or somebody sent more than the clip allows."""
 
 
 class CheckpointConflict(RoundError):

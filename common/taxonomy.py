@@ -96,6 +96,49 @@ _EXPLANATIONS: dict[RefusalReason, str] = {
 }
 
 
+class SignalKind(StrEnum):
+    """Privacy signals that a request may carry."""
+
+    GPC = "gpc"
+    TCF = "tcf"
+    GPP = "gpp"
+    US_PRIVACY = "us_privacy"
+
+
+class SignalReason(StrEnum):
+    """Why a privacy signal opposes a purpose. The first group is what was said, the second what cannot be read."""
+
+    OPT_OUT = "opt-out"
+    SALE_OPT_OUT = "sale-opt-out"
+    SHARING_OPT_OUT = "sharing-opt-out"
+    TARGETED_ADVERTISING_OPT_OUT = "targeted-advertising-opt-out"
+    NO_NOTICE = "no-notice"
+    INCONSISTENT = "inconsistent"
+    KNOWN_CHILD = "known-child"
+    SERVICE_PROVIDER = "service-provider-mode"
+    NO_CONSENT = "no-consent"
+    NO_VENDOR_CONSENT = "no-vendor-consent"
+    NO_DISCLOSED_VENDORS = "no-disclosed-vendors"
+    NO_GPC_SUBSECTION = "no-gpc-subsection"
+    VENDOR_NOT_DISCLOSED = "vendor-not-disclosed"
+    VENDOR_NOT_CONFIGURED = "vendor-not-configured"
+    PUBLISHER_RESTRICTION = "publisher-restriction"
+    OUTDATED = "outdated"
+
+    TOO_LONG = "too-long"
+    BAD_ALPHABET = "bad-alphabet"
+    TRUNCATED = "truncated"
+    TRAILING = "trailing-bits"
+    BAD_VALUE = "bad-value"
+    BAD_DATES = "bad-dates"
+    UNSUPPORTED_VERSION = "unsupported-version"
+    POLICY_VERSION = "policy-version"
+    GLOBAL_SCOPE = "global-scope"
+    LEGITIMATE_INTEREST = "legitimate-interest"
+    UNKNOWN_SEGMENT = "unknown-segment"
+    UNKNOWN_SECTION = "unknown-section"
+
+
 class DecisionMode(StrEnum):
     """How a placement was chosen."""
 
@@ -130,13 +173,20 @@ class Mechanism(StrEnum):
 
     GAUSSIAN = "gaussian"
     POISSON_SUBSAMPLED_GAUSSIAN = "poisson_subsampled_gaussian"
+    SKELLAM = "skellam"
     NONE = "none"
 
 
 class Profile(StrEnum):
-    """Privacy profile of a training. NON_PRIVATE exists for simulations and says so everywhere it appears."""
+    """Privacy profile of a training. NON_PRIVATE exists for simulations and says so everywhere it appears.
+
+    LAYERED is both: record-level noise on the device, then user-level noise through secure aggregation. Its two
+    guarantees are two lines of the ledger, never added up.
+    """
 
     RECORD_LOCAL = "record_local"
+    USER_DISTRIBUTED = "user_distributed"
+    LAYERED = "layered"
     NON_PRIVATE = "non_private"
 
 
@@ -144,6 +194,41 @@ class Masking(StrEnum):
     """How an update is hidden from the server beside its noise."""
 
     NONE = "none"
+    SECURE_AGGREGATION = "secure_aggregation"
+
+
+class ReleaseKind(StrEnum):
+    """What a device releases: each is a line of its own in the ledger."""
+
+    TRAINING_UPDATE = "training_update"
+    CLIP_QUANTILE = "clip_quantile"
+    CALIBRATION = "calibration"
+    EVALUATION = "evaluation"
+    FEATURE_HISTOGRAM = "feature_histogram"
+
+    @property
+    def purpose(self) -> Purpose:
+        """The consent purpose that permits it."""
+        return Purpose.MEASURE_AGGREGATE if self is ReleaseKind.FEATURE_HISTOGRAM else Purpose.TRAIN_CONTRIBUTE
+
+
+class Task(StrEnum):
+    """What a round is for."""
+
+    TRAIN = "train"
+    CALIBRATE = "calibrate"
+    EVALUATE = "evaluate"
+    HISTOGRAM = "histogram"
+
+
+class Stage(StrEnum):
+    """Stages of one secure aggregation, in order."""
+
+    ADVERTISE = "advertise"
+    SHARE = "share"
+    MASK = "mask"
+    CONFIRM = "confirm"
+    REVEAL = "reveal"
 
 
 class ModelFamily(StrEnum):
@@ -202,5 +287,8 @@ class Decline(StrEnum):
     NON_FINITE = "NonFiniteValue"
     RANGE = "OutOfRange"
     POLICY = "PolicyError"
+    REPLAYED = "Replayed"
+    STAGE = "OutOfStage"
+    PROTOCOL = "ProtocolViolation"
     NOTHING_TO_SEND = "NothingToSend"
     FAILURE = "DeviceFailure"

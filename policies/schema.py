@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from common.privacy.parameters import RecordDpParameters
+from common.privacy.parameters import (
+    CohortParameters,
+    LocalSgdParameters,
+    RecordDpParameters,
+    UserDpParameters,
+)
 from common.taxonomy import EventKind, NeighbouringRelation, PrivacyUnit, Profile, Purpose, TrustModel
 
 
@@ -17,24 +22,79 @@ class Document(BaseModel):
     version: int = Field(ge=1)
 
 
-class PrivacyBudgetPolicy(Document):
-    """The privacy budget: what a training may spend, and the mechanism that is declared to meet it.
+class BudgetLine(BaseModel):
+    """One kind of guarantee with its capacity. Lines are never added up, converted or printed as one.
 
     Attributes:
-        epsilon_declared: ε claimed for ``rounds_max`` rounds at ``delta``; proved by ``policies.invariants`` at load.
-        epsilon_cap: capacity per device and budget period over all trainings; a device refuses to pass it.
+        epsilon_declared: ε claimed for ``rounds_max`` rounds of training at ``delta``; proved at load.
+        epsilon_cap: capacity per device and budget period over all releases of every purpose; checked first.
+        quotas: capacity per purpose within the cap; checked second. A purpose without one has the cap alone.
     """
 
-    profile: Profile
+    model_config = ConfigDict(frozen=True, extra="forbid")
     unit: PrivacyUnit
     relation: NeighbouringRelation
     trust: TrustModel
     delta: float = Field(gt=0, lt=1e-2)
     epsilon_declared: float = Field(gt=0)
     epsilon_cap: float = Field(gt=0)
+    quotas: dict[Purpose, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+
+class UserRelease(UserDpParameters):
+    """A user-level release and how many of its kind one budget period may hold."""
+
+    releases_max: int = Field(ge=1)
+
+
+class ClipQuantile(UserRelease):
+    """Adaptive clipping: a noisy count of devices whose update was within the clip moves the clip.
+
+    Source: Andrew et al. 2021, "Differentially private learning with adaptive clipping".
+    """
+
+    target_quantile: float = Field(gt=0, lt=1)
+    learning_rate: float = Field(gt=0)
+    clipping_norm_min: float = Field(gt=0)
+    clipping_norm_max: float = Field(gt=0)
+
+
+class EvaluationRelease(UserRelease):
+    """Model quality as one noisy vector: loss and histograms of predictions by outcome."""
+
+    bins: int = Field(ge=4, le=1000)
+
+
+class Releases(BaseModel):
+    """Every user-level release that devices may make, by kind; an absent one is never made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    training_update: UserRelease
+    clip_quantile: ClipQuantile | None = None
+    calibration: UserRelease | None = None
+    evaluation: EvaluationRelease | None = None
+    feature_histogram: UserRelease | None = None
+
+
+class PrivacyBudgetPolicy(Document):
+    """The privacy budget: what may be spent, and the mechanisms that are declared to meet it.
+
+    Attributes:
+        lines: user-level and record-level capacity, each once.
+        training: DP-SGD on the device (record_local, layered).
+        user_training: local training without noise of its own (user_distributed).
+        releases: user-level releases through secure aggregation.
+        cohort: who takes part in one secure aggregation.
+    """
+
+    profile: Profile
     rounds_max: int = Field(ge=1)
     budget_period_days: int = Field(ge=1, le=3660)
+    lines: tuple[BudgetLine, ...] = Field(min_length=1)
     training: RecordDpParameters
+    user_training: LocalSgdParameters
+    releases: Releases
+    cohort: CohortParameters
 
 
 class PurposeRule(BaseModel):

@@ -127,14 +127,29 @@ def list_models() -> None:
 
 
 @model_app.command()
-def show(version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None) -> None:
-    """A model's manifest: where it comes from, what it can do, what it cost in privacy."""
+def show(
+    version: Annotated[int | None, typer.Argument(help="Default: the newest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The disclosure card as JSON, nothing else.")] = False,  # noqa: FBT002 - a flag
+    html: Annotated[Path | None, typer.Option(help="Write the disclosure card as a page here.")] = None,
+) -> None:
+    """A model's manifest and disclosure card: where it comes from, what it can do, what it cost in privacy."""
     from server.api.services import build_services
+    from server.registry.card import card_html, card_json, card_text
 
     with _named_errors():
-        manifest, _, spec = build_services(Settings.from_env()).registry.verified(version)
+        registry = build_services(Settings.from_env()).registry
+        manifest, _, spec = registry.verified(version)
+        card = registry.card(version) if manifest.disclosure or as_json or html else None
+    if card and as_json:
+        typer.echo(card_json(card))
+        return
     _print_manifest(manifest)
     typer.echo(f"features     {spec.name} version {spec.version}: {len(spec.categorical)} + {len(spec.numeric)} fields")
+    if card:
+        typer.echo(card_text(card))
+    if card and html:
+        html.write_text(card_html(card), "utf-8")
+        typer.echo(f"Page: {html}")
 
 
 @model_app.command()

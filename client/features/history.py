@@ -1,9 +1,10 @@
 """A device's own history, and the personal columns it gives a situation. Raw behaviour in, numbers out, on the device.
 
 Personal columns are named ``family.attribute.signal``: how often, how recently and what share of the time this person
-met the candidate's value of ``attribute`` (item, category, brand …) in one family of behaviour. All signals are fixed
-public formulas: nothing is fitted. "Before" is strict: events at the situation's own moment do not count, so a label
-never leaks into its own features.
+met the candidate's value of ``attribute`` (item, category, brand …) in one family of behaviour, and (``yield``) how
+often they did for every time it was shown to them. ``one`` is 1 wherever history may be read: the personal view's own
+intercept. All signals are fixed public formulas: nothing is fitted. "Before" is strict: events at the situation's own
+moment do not count, so a label never leaks into its own features.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from client.behavior.events import (
     View,
 )
 from common.errors import SpecMismatch
-from common.model.feature_spec import FeatureSpec, NumericField
+from common.model.feature_spec import PERSONAL_INTERCEPT, FeatureSpec, NumericField
 from common.model.situation import ITEM, Situation
 from common.taxonomy import FeatureBlock
 
@@ -132,10 +133,16 @@ class Counts:
         self._upto = np.searchsorted(self._keys, _key(values, now), side="left")
         self.count = np.asarray(self._upto - self._start, np.float64)
         self.total = self.count
+        self.shown = np.zeros(len(now))
 
     def of(self, total: Floats) -> Counts:
         """The same, as a part of ``total`` moments [n]."""
         self.total = total
+        return self
+
+    def against(self, shown: Floats) -> Counts:
+        """The same, where each candidate's value was shown at ``shown`` moments [n]."""
+        self.shown = shown
         return self
 
     def since(self, days: float) -> Floats:
@@ -171,8 +178,11 @@ SIGNALS: Mapping[str, Callable[[Counts], Floats]] = MappingProxyType(
         "recent90": lambda c: c.recency(90),
         "share": lambda c: np.sqrt(c.count / np.maximum(c.total, 1)),
         "rate": lambda c: (np.log((c.count + 0.1) / (c.total + 2)) + 4) / 2.5,
+        "yield": lambda c: np.log((c.count + 0.2) / (c.shown + 3)),
+        PERSONAL_INTERCEPT: lambda c: np.ones(len(c.count)),
     }
 )
+YIELD = "yield"
 
 
 def personal_numbers(spec: FeatureSpec, history: History, situations: Sequence[Situation]) -> npt.NDArray[np.float32]:
@@ -186,20 +196,31 @@ def personal_numbers(spec: FeatureSpec, history: History, situations: Sequence[S
     if not situations:
         return out
     now = np.array([s.time for s in situations], np.float64)
-    nothing = np.zeros(len(now), np.int64)
+    counted: dict[tuple[str, str], Counts] = {}
+
+    def count(family: str, attribute: str) -> Counts:
+        if (family, attribute) not in counted:
+            counted[family, attribute] = _counts(history.families[family], attribute, situations, now)
+        return counted[family, attribute]
+
     for (family, attribute), columns in plan.items():
-        met = history.families[family]
-        overall = Counts(now, nothing, [met.moments])
-        counts = overall
-        if attribute != ACTIVITY:
-            names = [situation.text(attribute) for situation in situations]
-            number = {name: i for i, name in enumerate(dict.fromkeys(names))}
-            values = np.array([number[name] for name in names], np.int64)
-            counts = Counts(now, values, [times_of(met, attribute, name) for name in number]).of(overall.count)
+        counts = count(family, attribute).of(count(family, ACTIVITY).count)
+        if any(signal == YIELD for _, signal, _ in columns):
+            counts = counts.against(count("shown", attribute).count)
         for column, signal, spec_field in columns:
             value = (counts.signal(signal) - spec_field.center) / spec_field.scale
             out[:, column] = np.clip(value, -spec_field.clip, spec_field.clip)
     return out
+
+
+def _counts(met: Met, attribute: str, situations: Sequence[Situation], now: Floats) -> Counts:
+    """Counts of each candidate's value of an attribute; of all moments for ``activity``."""
+    if attribute == ACTIVITY:
+        return Counts(now, np.zeros(len(now), np.int64), [met.moments])
+    names = [situation.text(attribute) for situation in situations]
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    values = np.array([number[name] for name in names], np.int64)
+    return Counts(now, values, [times_of(met, attribute, name) for name in number])
 
 
 def _plan(spec: FeatureSpec) -> dict[tuple[str, str], list[tuple[int, str, NumericField]]]:

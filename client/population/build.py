@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,7 +141,7 @@ def _fill(request: Request, directory: Path, progress: Progress) -> Population:
     else:
         users, holdout, end, items = _survey(request)
         stream = _table_stream(request, set(users), progress)
-    unseen = _unseen(users, request)
+    unseen = unseen_users(users, share=request.description.unseen_share, seed=request.seed)
     training = [user for user in users if user not in unseen]
     home = {user: f"node-{i % request.nodes}" for i, user in enumerate(training)} | dict.fromkeys(unseen, UNSEEN)
     count = _store(request, directory, stream, home, holdout=holdout, end=end)
@@ -155,10 +155,9 @@ def _draw(users: list[str], request: Request) -> list[str]:
     return [users[i] for i in sorted(chosen)]
 
 
-def _unseen(users: list[str], request: Request) -> set[str]:
+def unseen_users(users: Sequence[str], *, share: float, seed: int) -> set[str]:
     """The unseen share, drawn from the user's own id, so that it does not depend on who else is there."""
-    share = request.description.unseen_share
-    digest = (hashlib.blake2b(f"{request.seed}/{user}".encode(), digest_size=8).digest() for user in users)
+    digest = (hashlib.blake2b(f"{seed}/{user}".encode(), digest_size=8).digest() for user in users)
     return {user for user, d in zip(users, digest, strict=True) if int.from_bytes(d, "big") < share * 2**64}
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from client.features.history import ACTIVITY, SIGNALS
+from client.features.history import ACTIVITY, FAMILIES, SIGNALS
 from common.errors import MalformedInput
 from common.model.feature_spec import CategoricalField, FeatureSpec, NumericField, Transform
 from common.model.situation import HOUR, ITEM, WEEKDAY
@@ -21,6 +21,7 @@ from policies.loader import read_yaml
 DESCRIPTIONS = Path(__file__).resolve().parent / "descriptions"
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 _ACTIVITY_SIGNALS = ("count", "count30", "recent7")
+Family = Literal["bought", "engaged", "viewed", "shown", "said"]
 
 
 class _Part(BaseModel):
@@ -45,19 +46,50 @@ class Number(_Part):
     clip: float = Field(default=3.0, gt=0)
 
 
-class HistoryPlan(_Part):
-    """Crosses of the person's own history with a candidate: every family × attribute × signal."""
+class Personal(_Part):
+    """Public constants of one personal number, for a signal that is a plain formula already."""
 
-    families: tuple[Literal["bought", "engaged", "viewed", "shown", "said"], ...] = ()
+    center: float = Field(default=0.0, allow_inf_nan=False)
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    clip: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+
+
+class HistoryPlan(_Part):
+    """The person's own history met with a candidate: every family × attribute × signal, or the fields named, not both.
+
+    Attributes:
+        fields: ``family.attribute.signal`` and its constants; attribute ``activity`` is all of a family's moments.
+    """
+
+    families: tuple[Family, ...] = ()
     attributes: tuple[Name, ...] = ()
     signals: tuple[Name, ...] = ("any", "count90", "recent7", "recent30", "rate")
+    fields: dict[Name, Personal] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known_signals(self) -> HistoryPlan:
-        unknown = set(self.signals) - set(SIGNALS)
+        parts = [name.split(".") for name in self.fields]
+        if any(len(part) != 3 or part[0] not in FAMILIES for part in parts):
+            raise ValueError(f"history fields are named family.attribute.signal; families are {', '.join(FAMILIES)}")
+        unknown = set(self.signals).union(part[2] for part in parts) - set(SIGNALS)
         if unknown:
             raise ValueError(f"unknown history signals {sorted(unknown)}; known are {sorted(SIGNALS)}")
+        if self.fields and (self.families or self.attributes):
+            raise ValueError("history has either families and attributes, or fields")
         return self
+
+    @property
+    def attributes_met(self) -> set[str]:
+        """Attributes of items that history is kept of."""
+        return set(self.attributes) | ({name.split(".")[1] for name in self.fields} - {ACTIVITY})
+
+    def numbers(self) -> list[NumericField]:
+        """The personal numbers, in order."""
+        named = {name: constants.model_dump() for name, constants in self.fields.items()}
+        for family in self.families:
+            named |= {f"{family}.{a}.{s}": {} for a in self.attributes for s in self.signals}
+        named |= {f"{family}.{ACTIVITY}.{s}": {} for family in self.families for s in _ACTIVITY_SIGNALS}
+        return [NumericField(name=name, block=FeatureBlock.PERSONAL, **constants) for name, constants in named.items()]
 
 
 class DataDescription(_Part):
@@ -90,9 +122,9 @@ class DataDescription(_Part):
     @model_validator(mode="after")
     def _columns_once(self) -> DataDescription:
         columns = self.columns
-        if self.history.families and self.source == "table" and None in (columns.user, columns.item):
+        if self.history.numbers() and self.source == "table" and None in (columns.user, columns.item):
             raise ValueError("history features need both a user and an item column")
-        unknown = set(self.history.attributes) - {ITEM, *self.attributes}
+        unknown = self.history.attributes_met - {ITEM, *self.attributes}
         if unknown:
             raise ValueError(f"history names attributes {sorted(unknown)} that are not listed under attributes")
         return self
@@ -118,14 +150,8 @@ class DataDescription(_Part):
                 for f in fields
                 if self.buckets.get(f, default) > 0
             ),
-            numeric=(*numbers, *self._personal()),
+            numeric=(*numbers, *self.history.numbers()),
         )
-
-    def _personal(self) -> list[NumericField]:
-        plan = self.history
-        names = [f"{fam}.{a}.{s}" for fam in plan.families for a in plan.attributes for s in plan.signals]
-        names += [f"{fam}.{ACTIVITY}.{s}" for fam in plan.families for s in _ACTIVITY_SIGNALS]
-        return [NumericField(name=n, block=FeatureBlock.PERSONAL) for n in names]
 
 
 def load_description(name_or_path: str | Path) -> DataDescription:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from common.errors import StoreError, VaultCorrupt
@@ -35,7 +35,15 @@ def named_errors(what: str) -> Iterator[None]:
         ) from None
 
 
-def connect(path: Path, schema: str, *, version: int, what: str, full_sync: bool = True) -> sqlite3.Connection:
+def connect(
+    path: Path,
+    schema: str,
+    *,
+    version: int,
+    what: str,
+    full_sync: bool = True,
+    upgrades: Mapping[int, Callable[[sqlite3.Connection], None]] | None = None,
+) -> sqlite3.Connection:
     """Open a database of ours, made with ``schema`` if there is no file.
 
     Args:
@@ -44,6 +52,7 @@ def connect(path: Path, schema: str, *, version: int, what: str, full_sync: bool
         version: ``PRAGMA user_version`` that the file must have.
         what: its name in messages to people.
         full_sync: whether each commit waits until it is on the disk.
+        upgrades: what brings an older version forward, by version; each runs in one transaction.
 
     Raises:
         VaultCorrupt: empty, truncated, not a database, or not one of this version.
@@ -59,6 +68,8 @@ def connect(path: Path, schema: str, *, version: int, what: str, full_sync: bool
         try:
             _configure(connection, full_sync=full_sync)
             found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found != version and upgrades and found in upgrades:
+                found = _upgrade(connection, upgrades, version, what)
         except BaseException:
             connection.close()
             raise
@@ -87,6 +98,22 @@ def _create(path: Path, schema: str, version: int) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink()
+
+
+def _upgrade(
+    connection: sqlite3.Connection,
+    upgrades: Mapping[int, Callable[[sqlite3.Connection], None]],
+    version: int,
+    what: str,
+) -> int:
+    """Bring a database forward to ``version``; returns the version it then has. Another process may have been first."""
+    with transaction(connection, what):
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if found in upgrades:
+            upgrades[found](connection)
+            connection.execute(f"PRAGMA user_version = {version:d}")
+            found = version
+    return found
 
 
 @contextlib.contextmanager

@@ -43,7 +43,11 @@ class Records:
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> Records:
         """The records a mask ``[n]`` picks."""
-        rows = torch.from_numpy(np.flatnonzero(chosen)).to(self.labels.device)
+        return self.take(np.flatnonzero(chosen))
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> Records:
+        """The records of these numbers."""
+        rows = torch.from_numpy(numbers).to(self.labels.device)
         return Records(self.categorical[rows], self.numeric[rows], self.labels[rows], self.view_weights)
 
     def pieces(self, size: int) -> Iterator[tuple[Records, bool]]:
@@ -76,11 +80,19 @@ def to_records(
         InvalidLabel: labels are missing or outside {0, 1}.
         ContractError: arrays are not as the specification declares (see ``Examples.check``).
     """
-    if examples.spec_digest != spec.digest:
-        raise SpecMismatch("the examples were made by another feature specification than the model's")
-    examples.check(spec)
-    if len(examples.labels) != len(examples) or not np.isin(examples.labels, (0.0, 1.0)).all():
-        raise InvalidLabel("training needs a label of 0 or 1 for every example")
+    check_labelled(examples, spec)
+    return lay_out(examples, spec, contextual_weight=contextual_weight, device=device, dtype=dtype)
+
+
+def lay_out(
+    examples: Examples,
+    spec: FeatureSpec,
+    *,
+    contextual_weight: float,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Records:
+    """``to_records`` of examples that were checked before."""
     views = [(examples.categorical, examples.numeric)]
     if contextual_weight > 0:
         views.append(spec.contextual(examples.categorical, examples.numeric))
@@ -91,6 +103,19 @@ def to_records(
         labels=torch.tensor(examples.labels, device=device, dtype=dtype),
         view_weights=torch.tensor(weights, device=device, dtype=dtype),
     )
+
+
+def check_labelled(examples: Examples, spec: FeatureSpec) -> None:
+    """Raise unless these are labelled examples of ``spec``.
+
+    Raises:
+        SpecMismatch, InvalidLabel, ContractError: see ``to_records``.
+    """
+    if examples.spec_digest != spec.digest:
+        raise SpecMismatch("the examples were made by another feature specification than the model's")
+    examples.check(spec)
+    if len(examples.labels) != len(examples) or not np.isin(examples.labels, (0.0, 1.0)).all():
+        raise InvalidLabel("training needs a label of 0 or 1 for every example")
 
 
 def summed_loss(network: nn.Module, records: Records) -> torch.Tensor:

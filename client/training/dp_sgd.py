@@ -17,19 +17,11 @@ from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
+from client.training.bounds import clip_bound
 from client.training.datasets import Records, summed_loss
 from common.model.network import sorted_parameters
 from common.privacy.parameters import RecordDpParameters
 from common.privacy.randomness import NoiseSource
-
-# Rounding in the network's precision may lengthen a clipped gradient by a few units in the last place. Clipping to a
-# bound this much below C (7.6e-6 of it in float32) keeps the true norm at most C, which the noise is scaled to.
-ROUNDING_ULPS = 64
-
-
-def clip_bound(clipping_norm: float, dtype: torch.dtype) -> float:
-    """The bound handed to the clipping arithmetic, so that C itself holds in spite of rounding."""
-    return clipping_norm * (1 - ROUNDING_ULPS * torch.finfo(dtype).eps)
 
 
 class SourcedNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types

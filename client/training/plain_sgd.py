@@ -1,4 +1,4 @@
-"""SGD without clipping and noise, for comparison in simulations. Protects nothing, and its releases say so."""
+"""SGD without clipping and noise: for profiles that protect the whole update afterwards, and for comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from client.training.datasets import Records, summed_loss
-from common.privacy.parameters import RecordDpParameters
+from common.privacy.parameters import LocalSgdParameters, RecordDpParameters
 
 
 class PlainSgd:
@@ -19,7 +19,7 @@ class PlainSgd:
 
     noised_steps = 0
 
-    def __init__(self, network: nn.Module, parameters: RecordDpParameters) -> None:
+    def __init__(self, network: nn.Module, parameters: RecordDpParameters | LocalSgdParameters) -> None:
         self.network = network.train()
         self._optimizer = torch.optim.SGD(network.parameters(), lr=parameters.learning_rate)
         self._expected_batch_size = parameters.expected_batch_size

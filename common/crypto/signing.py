@@ -36,9 +36,14 @@ _LARGE: Final = _Large(algorithms=[ALGORITHM])
 
 @final
 class PublicKey:
-    """An Ed25519 public key; its ``kid`` is the RFC 7638 thumbprint, so an id cannot be claimed for another key."""
+    """An Ed25519 public key; its ``kid`` is the RFC 7638 thumbprint, so an id cannot be claimed for another key.
 
-    __slots__ = ("_key", "kid")
+    Attributes:
+        kid: RFC 7638 thumbprint.
+        raw: the 32 key bytes.
+    """
+
+    __slots__ = ("_key", "kid", "raw")
 
     def __init__(self, x: str) -> None:
         """Take the base64url text of the 32 key bytes (43 characters).
@@ -46,10 +51,20 @@ class PublicKey:
         Raises:
             ValueError: this is not a public key.
         """
-        if len(_decode(x)) != 32:
+        self.raw = _decode(x)
+        if len(self.raw) != 32:
             raise ValueError("an Ed25519 public key has 32 bytes")
         self._key = OKPKey.import_key({"kty": "OKP", "crv": ALGORITHM, "x": x})
         self.kid = self._key.thumbprint()
+
+    @classmethod
+    def of_raw(cls, raw: bytes) -> PublicKey:
+        """The key of 32 raw bytes.
+
+        Raises:
+            ValueError: this is not a public key.
+        """
+        return cls(base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
 
     @property
     def x(self) -> str:
@@ -66,7 +81,7 @@ class PublicKey:
 class SigningKey:
     """An Ed25519 private key. Its ``repr`` shows the public id only."""
 
-    __slots__ = ("_key", "public")
+    __slots__ = ("_key", "_private", "public")
 
     def __init__(self, secret: bytes) -> None:
         """Take the 32 secret bytes (RFC 8032 seed).
@@ -78,7 +93,8 @@ class SigningKey:
             raise ValueError("an Ed25519 private key has 32 bytes")
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        self._key = OKPKey.import_key(Ed25519PrivateKey.from_private_bytes(secret))
+        self._private = Ed25519PrivateKey.from_private_bytes(secret)
+        self._key = OKPKey.import_key(self._private)
         self.public = PublicKey(str(self._key.as_dict(private=False)["x"]))
 
     @classmethod
@@ -91,6 +107,13 @@ class SigningKey:
     def secret(self) -> bytes:
         """The 32 secret bytes, for ``common.crypto.keyfile`` only."""
         return _decode(str(self._key.as_dict(private=True)["d"]))
+
+    def sign_bytes(self, message: bytes) -> bytes:
+        """Raw signature of 64 bytes, for fixed binary forms (``common.secagg``).
+
+        The message begins with a context of its own, which no JWS signing input does: those begin with base64url.
+        """
+        return self._private.sign(message)
 
     @property
     def kid(self) -> str:
@@ -172,6 +195,11 @@ def verify(token: str, keys: Mapping[str, PublicKey], typ: str, *, error: type[T
     if spelling != payload:
         raise error("the signed payload is not in canonical form")
     return payload
+
+
+def signer_of(token: str) -> str:
+    """Key id named by a compact JWS that ``verify`` has accepted; read without verifying."""
+    return str(json.loads(_decode(token.split(".", 1)[0]))["kid"])
 
 
 def key_ring(*keys: PublicKey) -> dict[str, PublicKey]:

@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.taxonomy import FeatureBlock
 
+PERSONAL_INTERCEPT = "one"
+"""The signal that is 1 in every personal view and absent in the contextual one."""
+
 Transform = Literal["identity", "log1p", "signed_log1p", "indicator"]
 
 
@@ -77,6 +80,15 @@ class FeatureSpec(BaseModel):
     def personal_numeric(self) -> npt.NDArray[np.bool_]:
         """True for personal numeric fields, bool ``[D]``."""
         return np.array([f.block is FeatureBlock.PERSONAL for f in self.numeric], bool)
+
+    @property
+    def personal_intercept(self) -> tuple[int, float] | None:
+        """Column and value of a personal number that is the same in every personal view; None if there is none."""
+        for column, number in enumerate(self.numeric):
+            if number.block is FeatureBlock.PERSONAL and number.name.endswith(f".{PERSONAL_INTERCEPT}"):
+                value = transform_number(number, 1.0)
+                return (column, value) if value else None
+        return None
 
     def contextual(
         self, categorical: npt.NDArray[np.int64], numeric: npt.NDArray[np.float32]

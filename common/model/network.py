@@ -141,6 +141,43 @@ def load_network(
     return network.to(device or torch.device("cpu")).eval()
 
 
+def with_bias_shift(named: arrays.Arrays, family: ModelFamily, shift: float) -> arrays.Arrays:
+    """The same weights with ``shift`` added to the output bias: every prediction's log-odds move by it.
+
+    Raises:
+        SpecMismatch: the arrays are of another network.
+    """
+    name = _wide(family, "bias")
+    if name not in named:
+        raise SpecMismatch("the arrays are of another network: there is no output bias")
+    return {**named, name: named[name] + np.float32(shift)}
+
+
+def with_view_shifts(
+    named: arrays.Arrays, family: ModelFamily, spec: FeatureSpec, *, personal: float, contextual: float
+) -> arrays.Arrays:
+    """The same weights with each view's log-odds moved by a shift of its own.
+
+    Without a personal intercept in ``spec`` there is nothing to tell the views apart: both move by ``personal``.
+
+    Raises:
+        SpecMismatch: the arrays are of another network.
+    """
+    intercept = spec.personal_intercept
+    if intercept is None:
+        return with_bias_shift(named, family, personal)
+    moved = with_bias_shift(named, family, contextual)
+    (column, value), name = intercept, _wide(family, "weight")
+    weight = moved[name].copy()
+    weight[0, column] += np.float32((personal - contextual) / value)
+    return {**moved, name: weight}
+
+
+def _wide(family: ModelFamily, part: str) -> str:
+    """Name of an array of the linear part over numbers."""
+    return f"wide.numeric.{part}" if family is ModelFamily.WIDE_DEEP else f"numeric.{part}"
+
+
 def sorted_parameters(network: nn.Module) -> list[nn.Parameter]:
     """The network's parameters in the order of ``arrays.flatten``."""
     named = dict(network.named_parameters())

@@ -3,8 +3,8 @@
 Uniforms are odd multiples of 2^-53 (52 keystream bits and a half), hence never 0 or 1; Gaussians are their inverse
 normal distribution in float64. The tails end at ±8.2 standard deviations (mass 2^-52 a draw, far below any δ in use).
 Floating-point noise has the weakness of Mironov (CCS 2012): updates are rounded to a fixed grid after the noise
-(``common.privacy.updates.GRID``), which narrows it; integer noise belongs to secure aggregation. Never use torch's,
-numpy's or random's generators in a mechanism.
+(``common.privacy.updates.GRID``), which narrows it. Secure aggregation adds integer Skellam noise, which has none of
+it (``common.privacy.poisson`` says what remains). Never use torch's, numpy's or random's generators in a mechanism.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from common.crypto.keystream import KEY_BYTES, Keystream
+from common.privacy.poisson import poisson
 
 FloatArray = npt.NDArray[np.float64]
 SEEDED_LABEL = "seeded generator: simulation and tests only"
@@ -46,6 +47,26 @@ class NoiseSource:
     def gaussian(self, shape: int | tuple[int, ...]) -> FloatArray:
         """Independent standard Gaussians, float64 ``shape``."""
         return np.asarray(ndtri(self.uniform(shape)), np.float64)
+
+    def poisson(self, mean: float, shape: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Independent Poisson numbers, int64 ``shape``.
+
+        Raises:
+            ValueError: the mean is negative, not finite, or above 2^50.
+        """
+        count = int(np.prod(shape, dtype=np.int64))
+        return poisson(self.uniform, mean, count).reshape(shape)
+
+    def skellam(self, variance: float, shape: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Independent symmetric Skellam numbers of this variance, int64 ``shape``: differences of two Poissons.
+
+        Sums of independent Skellam numbers are Skellam, their variances adding up.
+
+        Raises:
+            ValueError: the variance is negative, not finite, or above 2^51.
+        """
+        both = self.poisson(variance / 2, (2, int(np.prod(shape, dtype=np.int64))))
+        return np.asarray(both[0] - both[1], np.int64).reshape(shape)
 
     def bernoulli(self, probability: float, count: int) -> npt.NDArray[np.bool_]:
         """Independent secret coins, bool ``[count]``: a Poisson sample of ``count`` records."""

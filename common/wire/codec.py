@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from common.errors import MalformedInput
-from common.wire.messages import Message
+from common.wire.base import Message
 
 VERSION = 1
 SIZE_BYTES_MAX = 8 * 1024 * 1024

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from common.privacy.parameters import MechanismUse, PrivacyStatement, RecordDpParameters
-from common.taxonomy import AgeBand, ConsentState, FollowUp, Masking, ModelFamily, Profile, Purpose
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Handle = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
-ShortText = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Message(BaseModel):
-    """Base of all wire messages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", val_json_bytes="base64")
-
+from common.taxonomy import AgeBand, ConsentState, FollowUp, Masking, ModelFamily, Profile, Purpose, Task
+from common.wire.base import Digest, Handle, Message, ShortText
+from common.wire.disclosure import Disclosure
+from common.wire.secagg import SecAggInbound, SecAggOutbound
 
 # ── Outbound ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -89,7 +81,13 @@ class DocumentRequest(Message):
 
 
 Outbound = Annotated[
-    TrainingContribution | SubjectEnrolment | ConsentChange | ConsentWithdrawal | FollowUpReport | DocumentRequest,
+    TrainingContribution
+    | SecAggOutbound
+    | SubjectEnrolment
+    | ConsentChange
+    | ConsentWithdrawal
+    | FollowUpReport
+    | DocumentRequest,
     Field(discriminator="kind"),
 ]
 
@@ -117,17 +115,27 @@ class ModelSpec(Message):
 
 
 class RoundInvitation(Message):
-    """Invites a node's devices to one round; travels signed, with the global arrays beside it."""
+    """Invites a node's devices to one round; travels signed, with the global arrays beside it.
+
+    Attributes:
+        session: 32 random bytes in hex, unique per attempt: an answered session is never answered again.
+        task: what is released at the end.
+        clipping_norm: C of the update in a secure aggregation; the policy's own unless the policy lets it adapt.
+    """
 
     kind: Literal["round_invitation"] = "round_invitation"
     run_id: ShortText
+    session: Digest
+    task: Task
     round_number: int = Field(ge=1)
     rounds_total: int = Field(ge=1)
     deadline_s: float = Field(gt=0)
+    expires_at: int
     model: ModelSpec
     arrays_digest: Digest
     profile: Profile
     parameters: RecordDpParameters
+    clipping_norm: float = Field(gt=0, allow_inf_nan=False)
     budget_policy_digest: Digest
 
 
@@ -200,6 +208,7 @@ class ModelManifest(Message):
     arrays_digest: Digest
     metrics: dict[str, float]
     privacy: tuple[PrivacyStatement, ...]
+    disclosure: Disclosure | None = None
     created_at: ShortText
 
 
@@ -222,6 +231,6 @@ class ConsentReceipt(Message):
 
 
 Inbound = Annotated[
-    RoundInvitation | Catalogue | PolicyDocument | PlacementPermit | ModelManifest | ConsentReceipt,
+    RoundInvitation | SecAggInbound | Catalogue | PolicyDocument | PlacementPermit | ModelManifest | ConsentReceipt,
     Field(discriminator="kind"),
 ]

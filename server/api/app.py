@@ -22,9 +22,11 @@ from server.campaigns import routes as campaign_routes
 from server.consent import routes as consent_routes
 from server.consent import schemas as consent_schemas
 from server.decisions import routes as decision_routes
-from server.decisions.request import DecisionBody, Signals
+from server.decisions.request import DecisionBody
 from server.registry import routes as registry_routes
 from server.settings import Settings
+from server.signals import routes as signal_routes
+from server.signals.schemas import Signals
 
 TITLE: Final = "Reticent"
 _KEYS: Final = APIRouter(tags=["public documents"])
@@ -40,6 +42,15 @@ class KeySet(BaseModel):
 async def jwks(services: ServicesDep) -> KeySet:
     """The public key that signs models, catalogues, policies, permits and receipts."""
     public = services.signer.public
+    return KeySet(keys=({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": public.kid, "x": public.x},))
+
+
+@_KEYS.get("/.well-known/enrolment-authorities.json")
+async def authorities(services: ServicesDep) -> KeySet:
+    """Who certifies devices for secure aggregation: a key of its own, never one that signs documents."""
+    public = services.authority.public
+    if public is None:
+        return KeySet(keys=())
     return KeySet(keys=({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": public.kid, "x": public.x},))
 
 
@@ -86,6 +97,7 @@ def _routers() -> tuple[APIRouter, ...]:
         campaign_routes.router,
         registry_routes.router,
         decision_routes.router,
+        signal_routes.router,
         access_routes.router,
     )
 

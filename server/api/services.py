@@ -20,6 +20,7 @@ from policies.loader import DOCUMENTS, LoadedPolicies, load
 from server import migrations
 from server.access.service import AccessService
 from server.campaigns.service import CatalogueService
+from server.consent.authority import Authority
 from server.consent.notices import NoticeService
 from server.consent.service import ConsentService
 from server.decisions.follow_ups import FollowUpService
@@ -28,6 +29,7 @@ from server.decisions.service import DecisionService, PolicyInForce
 from server.decisions.tokens import TokenMint
 from server.registry.service import Registry
 from server.settings import Settings
+from server.signals.service import SignalReader
 from server.storage import Database, open_database
 
 PEPPER_BYTES: Final = 32
@@ -40,6 +42,7 @@ class Services:
     settings: Settings
     database: Database
     signer: SigningKey
+    authority: Authority
     policies: LoadedPolicies
     policy_jws: str
     access: AccessService
@@ -49,6 +52,7 @@ class Services:
     registry: Registry
     scorer: ContextualScorer
     follow_ups: FollowUpService
+    signals: SignalReader
     decisions: DecisionService
 
 
@@ -69,10 +73,12 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
     catalogues = CatalogueService(database, signer, clock)
     scorer = ContextualScorer(registry, _pinned_digest(settings.feature_spec))
     follow_ups = FollowUpService(database, TokenMint(pepper), clock)
+    signals = SignalReader(settings.signals, policies.policies.purposes, clock)
     return Services(
         settings=settings,
         database=database,
         signer=signer,
+        authority=Authority(_authority_key(settings), clock),
         policies=policies,
         policy_jws=_policy_jws(settings, policies, signer),
         access=AccessService(database, pepper, clock),
@@ -82,12 +88,14 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
         registry=registry,
         scorer=scorer,
         follow_ups=follow_ups,
+        signals=signals,
         decisions=DecisionService(
             database,
             consent=consent,
             catalogues=catalogues,
             scorer=scorer,
             follow_ups=follow_ups,
+            signals=signals,
             policy=PolicyInForce(policies.policies.placement, policies.digests["placement"]),
             signer=signer,
             clock=clock,
@@ -99,6 +107,8 @@ def initialise(settings: Settings, *, clock: Callable[[], float] = time.time) ->
     """Make what is missing (keys, tables, the published notice) and leave what is there. Safe to repeat."""
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     keyfile.load_or_create(settings.signing_key)
+    if not settings.authority:
+        keyfile.load_or_create(settings.authority_key)
     if not settings.pepper.exists():
         settings.pepper.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileExistsError):  # another process was first: its pepper is the pepper
@@ -120,6 +130,11 @@ def _signing_key(path: Path) -> SigningKey:
         return keyfile.load(path)
     except OSError:
         raise MalformedInput(f"there is no signing key {path.name}; run: reticent server init") from None
+
+
+def _authority_key(settings: Settings) -> SigningKey | None:
+    """None where another authority certifies devices, or where there is none yet."""
+    return keyfile.load(settings.authority_key) if settings.authority_key.exists() else None
 
 
 def _pepper(path: Path) -> bytes:

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Body, Request, Response
 
 from common.errors import NotAllowed
 from common.taxonomy import Role
-from common.wire.messages import ConsentChange, ConsentWithdrawal, Digest, SubjectEnrolment
+from common.wire.base import Digest
+from common.wire.messages import ConsentChange, ConsentWithdrawal, SubjectEnrolment
 from policies.notices import Locale, NoticeDocument
 from server.access.service import Principal
 from server.api.deps import ServicesDep, document
@@ -30,6 +31,7 @@ from server.consent.schemas import (
     Verdict,
     Withdrawn,
 )
+from server.signals.routes import heard
 
 router = APIRouter(prefix="/v1", tags=["consent"])
 
@@ -79,9 +81,10 @@ def publish_notice(wanted: Annotated[NoticeDocument, Body()], services: Services
 @router.post("/subjects", status_code=201)
 def enrol(enrolment: Annotated[SubjectEnrolment, Body(openapi_examples=_ENROLMENT)], services: ServicesDep) -> Enrolled:
     """A random handle and a key for a device. Nothing that says who it is can be sent along."""
+    certificate = services.authority.certify(enrolment.public_key)
     handle = services.consent.enrol(enrolment)
     key = services.access.issue(Role.DEVICE, label="device", subject=handle, app_id=enrolment.app_id)
-    return Enrolled(handle=handle, api_key=key.token, expires_at=key.expires_at)
+    return Enrolled(handle=handle, api_key=key.token, expires_at=key.expires_at, certificate=certificate)
 
 
 @router.post("/consents", status_code=201)
@@ -119,9 +122,10 @@ def my_history(services: ServicesDep, caller: Caller) -> History:
 
 
 @router.post("/consents/check")
-def check(wanted: Annotated[Check, Body()], services: ServicesDep, caller: Caller) -> Checked:
-    """Effective consent for an app backend: yes or no and the reason, never the history."""
-    states = services.consent.effective(wanted.handle, wanted.purposes, app_id=caller.app_id)
+def check(wanted: Annotated[Check, Body()], request: Request, services: ServicesDep, caller: Caller) -> Checked:
+    """Effective consent for an app backend: yes or no and the reason, never the history. Signals count here too."""
+    opposed = services.signals.opposed(services.signals.judge(heard(request, wanted.signals)))
+    states = services.consent.effective(wanted.handle, wanted.purposes, app_id=caller.app_id, opposed=opposed)
     verdicts = {state.purpose: Verdict(permitted=state.permitted, reason=state.reason) for state in states}
     return Checked(purposes=verdicts)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.taxonomy import ConsentState, Purpose, RefusalReason
-from common.wire.messages import Handle
+from common.wire.base import Handle
 from policies.notices import Locale, NoticePurpose
 from server.consent.repository import StoredEvent, StoredNotice
 from server.consent.service import Effective, Receipt
+from server.signals.schemas import Signals
 
 
 class Answer(BaseModel):
@@ -61,6 +62,9 @@ class Enrolled(Answer):
     handle: str
     api_key: str
     expires_at: int
+    certificate: str | None = Field(
+        description="Of the device's key, base64url, for secure aggregation; null where another authority certifies."
+    )
 
 
 class ReceiptAnswer(Answer):
@@ -167,6 +171,7 @@ class Check(Answer):
 
     handle: Handle
     purposes: tuple[Purpose, ...] = tuple(Purpose)
+    signals: Signals = Signals()
 
 
 class Verdict(Answer):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from common.crypto.signing import SigningKey, key_ring
 from common.errors import NotFound, NoticeExpired, TrustError, UnknownNotice
@@ -131,14 +131,27 @@ class ConsentService:
         return decide(state, purpose, self._clock(), self._rules)
 
     def effective(
-        self, handle: str, purposes: Iterable[Purpose] = tuple(Purpose), *, app_id: str | None = None
+        self,
+        handle: str,
+        purposes: Iterable[Purpose] = tuple(Purpose),
+        *,
+        app_id: str | None = None,
+        opposed: Container[Purpose] = frozenset(),
     ) -> list[Effective]:
-        """What holds now; an unknown subject gets refusals, not an error. ``app_id`` narrows who counts as known."""
+        """What holds now; an unknown subject gets refusals, not an error.
+
+        Args:
+            handle: whom.
+            purposes: which purposes are asked about.
+            app_id: narrows who counts as known.
+            opposed: purposes that privacy signals oppose, directly or through what they need.
+        """
         now = self._clock()
         with self._database.read() as session:
             found = repository.subject(session, handle, app_id=app_id)
             state = repository.snapshot(session, found)
-        return [_effective(state, decide(state, purpose, now, self._rules)) for purpose in purposes]
+        seen = {purpose: replace(state, signal_opt_out=purpose in opposed) for purpose in purposes}
+        return [_effective(found, decide(found, purpose, now, self._rules)) for purpose, found in seen.items()]
 
     def history(self, handle: str) -> Sequence[StoredEvent]:
         """Every decision of a subject, oldest first."""

@@ -16,21 +16,16 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import MalformedInput
+from common.signals.verdict import Received
 from common.wire.messages import SlotRequest
 from policies.notices import LOCALES, Locale
+from server.signals.schemas import Signals
 
 POSITIONS_MAX: Final = 50
 CONTEXT_MAX: Final = 32
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _FIELDS: Final = frozenset({"handle", "slots", "context", "locale", "signals"})
-
-
-class Signals(BaseModel):
-    """Opt-out signals that the app has seen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    gpc: bool = False
 
 
 class DecisionBody(BaseModel):
@@ -64,7 +59,8 @@ class DecisionRequest:
         slots: what is to be filled.
         context, numbers: facts about the page.
         locale: language of the answer.
-        gpc: whether an opt-out signal was seen.
+        gpc: whether Global Privacy Control was seen, in a header or in the body.
+        signals: all signals of the body.
         malformed: something beside the slots could not be understood.
     """
 
@@ -75,6 +71,7 @@ class DecisionRequest:
     locale: Locale = "en"
     gpc: bool = False
     malformed: bool = False
+    signals: Received = field(default_factory=Received)
 
 
 class UnreadableSlots(Exception):
@@ -102,9 +99,11 @@ def read_request(body: bytes) -> DecisionRequest:
     handle, handle_ok = _handle(data.get("handle"))
     context, numbers, context_ok = _context(data.get("context", {}))
     locale, locale_ok = _locale(data.get("locale", "en"))
-    gpc, signals_ok = _signals(data.get("signals", {}))
+    signals, signals_ok = _signals(data.get("signals", {}))
     understood = handle_ok and context_ok and locale_ok and signals_ok and _FIELDS.issuperset(data)
-    return DecisionRequest(handle, slots, context, numbers, locale, gpc, malformed=not understood)
+    return DecisionRequest(
+        handle, slots, context, numbers, locale, signals.gpc, malformed=not understood, signals=signals
+    )
 
 
 def _slots(data: Mapping[str, object]) -> tuple[SlotRequest, ...]:
@@ -142,9 +141,9 @@ def _locale(value: object) -> tuple[Locale, bool]:
     return (found or "en"), found is not None
 
 
-def _signals(value: object) -> tuple[bool, bool]:
-    """An opt-out signal that cannot be understood counts as one."""
+def _signals(value: object) -> tuple[Received, bool]:
+    """Signals of which not even the form can be understood count as an opt-out."""
     try:
-        return Signals.model_validate(value).gpc, True
+        return Signals.model_validate(value).received(), True
     except ValidationError:
-        return True, False
+        return Received(gpc=True), False

@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
+from common.signals import gpc
 from common.taxonomy import FollowUp
 from common.wire.messages import FollowUpReport
 from server.api.deps import ServicesDep
@@ -53,7 +54,7 @@ async def decide(request: Request, services: ServicesDep, caller: Caller) -> Dec
     except UnreadableSlots as unreadable:
         rows = unreadable.error.errors(include_input=False, include_url=False, include_context=False)
         raise RequestValidationError(rows) from None
-    if "1" in (value.strip() for value in request.headers.getlist("sec-gpc")):
+    if gpc.opted_out(request.headers.getlist(gpc.HEADER)):
         asked = replace(asked, gpc=True)
     return await run_in_threadpool(services.decisions.decide, asked, caller)
 

@@ -10,6 +10,7 @@ from common.wire.messages import Creative
 from policies.notices import Locale
 from policies.placement.protocol import PlacementReason
 from server.decisions import wording
+from server.signals.schemas import SignalFinding
 
 
 class Answer(BaseModel):
@@ -64,10 +65,11 @@ class SlotDecision(Answer):
 
 
 class PrivacySignal(Answer):
-    """Shows that an opt-out signal was seen and heeded."""
+    """Shows which signals were seen and that their objections were heeded."""
 
     gpc: bool
-    honoured: bool
+    honoured: bool = Field(description="A signal opposed a personalised answer, and none was given.")
+    signals: tuple[SignalFinding, ...] = Field(default=(), description="What each signal opposes; raw strings never.")
 
 
 class DecisionAnswer(Answer):

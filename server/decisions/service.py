@@ -11,11 +11,12 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from common.crypto.signing import SigningKey
 from common.errors import ContractError, StorageUnavailable, TrustError
+from common.signals.verdict import SignalVerdict
 from common.taxonomy import DecisionMode, Purpose, RefusalReason, Role
 from common.wire.documents import seal
 from common.wire.messages import Catalogue, Creative, PlacementPermit
@@ -34,6 +35,8 @@ from server.decisions.repository import Basis, Decided, PositionKey
 from server.decisions.request import DecisionRequest
 from server.decisions.schemas import DecisionAnswer, PrivacySignal, SlotDecision, filled
 from server.decisions.scoring import ContextModel, ContextualScorer
+from server.signals.schemas import SignalFinding
+from server.signals.service import SignalReader
 from server.storage import Database, Transaction
 
 PERMIT_S: Final = 300
@@ -59,6 +62,7 @@ class _Made:
     catalogue: Catalogue | None
     model: ContextModel | None
     placements: tuple[Placement, ...]
+    heard: SignalVerdict
 
 
 class DecisionService:
@@ -72,12 +76,14 @@ class DecisionService:
         catalogues: CatalogueService,
         scorer: ContextualScorer,
         follow_ups: FollowUpService,
+        signals: SignalReader,
         policy: PolicyInForce,
         signer: SigningKey,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._consent, self._catalogues, self._scorer = database, consent, catalogues, scorer
         self._follow_ups, self._policy, self._signer, self._clock = follow_ups, policy, signer, clock
+        self._signals = signals
 
     def decide(self, request: DecisionRequest, caller: Principal) -> DecisionAnswer:
         """Answer a request. Never an error because of consent: the answer is contextual then and says why."""
@@ -113,7 +119,8 @@ class DecisionService:
             _LOG.error("contextual scores are not used: %s", error.name)
             flat = g(self._policy.policy, creatives, lambda c: [0.0] * len(c), request.slots, salt=decision_id)
             placements, model = flat, None
-        return _Made(decision_id, int(moment), request, catalogue, model, placements)
+        heard = self._signals.judge(replace(request.signals, gpc=request.gpc or request.signals.gpc))
+        return _Made(decision_id, int(moment), request, catalogue, model, placements, heard)
 
     def _catalogue(self) -> Catalogue | None:
         try:
@@ -138,10 +145,14 @@ class DecisionService:
         if caller.role is Role.DEVICE and caller.subject != handle:
             return Refusal(_PURPOSE, RefusalReason.UNKNOWN_SUBJECT)
         found = consent_repository.subject(session, handle, app_id=caller.app_id, lock="decide")
-        answer = self._consent.permit(session, found, _PURPOSE, signal_opt_out=made.request.gpc)
+        answer = self._consent.permit(session, found, _PURPOSE, signal_opt_out=self._opposed(made))
         if isinstance(answer, Permit) and (made.catalogue is None or made.model is None):
             return Refusal(_PURPOSE, RefusalReason.UNAVAILABLE)
         return answer
+
+    def _opposed(self, made: _Made) -> bool:
+        """Whether any signal opposes personalised placement or what it needs."""
+        return _PURPOSE in self._signals.opposed(made.heard)
 
     def _basis(self, made: _Made) -> Basis:
         return Basis(
@@ -167,7 +178,11 @@ class DecisionService:
             policy_digest=basis.policy_digest,
             model_version=basis.model_version,
             catalogue_version=basis.catalogue_version,
-            privacy_signal=PrivacySignal(gpc=made.request.gpc, honoured=made.request.gpc),
+            privacy_signal=PrivacySignal(
+                gpc=made.request.gpc or made.request.signals.gpc,
+                honoured=self._opposed(made),
+                signals=tuple(SignalFinding.of(finding) for finding in made.heard.findings),
+            ),
         )
 
     def _slots(self, made: _Made, verdict: Permit | Refusal, *, recorded: bool) -> tuple[SlotDecision, ...]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from common.errors import NotFound
 from server.api.deps import ServicesDep, document
+from server.registry.card import Card, card_html, card_json
 from server.registry.repository import StoredModel
 
 router = APIRouter(prefix="/v1/models", tags=["public documents"])
@@ -25,9 +26,23 @@ def arrays(version: str, request: Request, services: ServicesDep) -> Response:
     return document(request, _stored(services, version).arrays, "application/octet-stream")
 
 
+@router.get("/{version}/card", response_model=Card)
+def disclosure_card(version: str, request: Request, services: ServicesDep) -> Response:
+    """The disclosure card of a model: JSON, or a page for those who prefer ``text/html``."""
+    card = services.registry.card(_number(version))
+    if "text/html" in request.headers.get("accept", ""):
+        return document(request, card_html(card).encode(), "text/html; charset=utf-8")
+    return document(request, card_json(card).encode(), "application/json")
+
+
 def _stored(services: ServicesDep, version: str) -> StoredModel:
+    return services.registry.stored(_number(version))
+
+
+def _number(version: str) -> int | None:
+    """A version number from a path; None is the newest."""
     if version == "current":
-        return services.registry.stored()
+        return None
     if not (version.isascii() and version.isdecimal() and len(version) < 10):
         raise NotFound("a model version is a number, or: current")
-    return services.registry.stored(int(version))
+    return int(version)

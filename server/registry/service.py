@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from common.crypto.signing import PublicKey, SigningKey, key_ring
+from common.crypto.signing import PublicKey, SigningKey, key_ring, signer_of
 from common.errors import NotFound, TamperedModel
 from common.model import arrays as model_arrays
 from common.model.feature_spec import FeatureSpec
 from common.model.manifest import checked, open_manifest, read_manifest, seal_manifest
 from common.privacy.parameters import PrivacyStatement
+from common.wire.disclosure import Disclosure
 from common.wire.messages import ModelManifest, ModelSpec
 from server.registry import repository
+from server.registry.card import Card, card_of
 from server.registry.repository import StoredModel
 from server.storage import Sessions, exclusive
 
@@ -39,6 +41,7 @@ def register(
     metrics: Mapping[str, float],
     privacy: Sequence[PrivacyStatement],
     signer: SigningKey,
+    disclosure: Disclosure | None = None,
     clock: Clock = utc_now,
 ) -> ModelManifest:
     """Accept a trained model: check it against its network, give it the next version, sign and store it.
@@ -55,6 +58,7 @@ def register(
         "arrays_digest": model_arrays.digest(arrays),
         "metrics": dict(metrics),
         "privacy": tuple(privacy),
+        "disclosure": disclosure,
         "created_at": clock().isoformat(timespec="seconds"),
     }
     draft = ModelManifest.model_validate({"version": 1} | fields)
@@ -124,6 +128,16 @@ class Registry:
         with self._sessions() as session:
             signed = repository.manifests(session)
         return [read_manifest(jws, self._keys) for jws in signed]
+
+    def card(self, version: int | None = None) -> Card:
+        """The disclosure card of a version (the newest by default), its signature verified.
+
+        Raises:
+            NotFound: no such version, or it has no card.
+            TrustError: its manifest does not verify.
+        """
+        jws = self.stored(version).manifest_jws
+        return card_of(read_manifest(jws, self._keys), signed_by=signer_of(jws))
 
     def verified(self, version: int | None = None) -> tuple[ModelManifest, model_arrays.Arrays, FeatureSpec]:
         """A version with everything about it verified, its readable copies included.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from safetensors.numpy import load as load_safetensors
@@ -21,6 +21,7 @@ from sqlmodel import col, desc, select
 
 from common.errors import CheckpointConflict
 from common.model import arrays
+from common.taxonomy import Task
 from server.rounds.optimiser import OptimiserState
 from server.rounds.tables import TrainingRound, TrainingRun
 from server.storage import Database
@@ -36,16 +37,22 @@ class Checkpoint:
         rounds_done: rounds committed.
         model: global arrays after them.
         optimiser: server optimiser state after them.
+        clipping_norm: C of the next round's update.
+        tasks: paid tasks done after the last round.
+        figures: what they found.
     """
 
     rounds_done: int
     model: arrays.Arrays
     optimiser: OptimiserState
+    clipping_norm: float = 0.0
+    tasks: tuple[Task, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """What one round did, for the history."""
+    """What one round did, for the history (see ``TrainingRound``)."""
 
     contributions: int
     nodes: int
@@ -54,6 +61,9 @@ class RoundRecord:
     declined: Mapping[str, int]
     epsilon: float
     delta: float
+    roster: int = 0
+    clipping_norm: float = 0.0
+    noise_stddev: float = 0.0
 
 
 @dataclass(slots=True)
@@ -129,6 +139,7 @@ class CheckpointStore:
             rounds_done=start.rounds_done,
             arrays=arrays.to_bytes(start.model),
             optimiser=_optimiser_bytes(start.optimiser),
+            clipping_norm=start.clipping_norm,
             holder=self._holder,
             epoch=1,
             heartbeat_at=now,
@@ -180,6 +191,9 @@ class CheckpointStore:
             arrays=body,
             arrays_digest=arrays.digest(checkpoint.model),
             contributions=record.contributions,
+            roster=record.roster,
+            clipping_norm=record.clipping_norm,
+            noise_stddev=record.noise_stddev,
             nodes=record.nodes,
             invited=record.invited,
             refused=json.dumps(dict(record.refused), sort_keys=True),
@@ -192,17 +206,31 @@ class CheckpointStore:
             "rounds_done": checkpoint.rounds_done,
             "arrays": body,
             "optimiser": _optimiser_bytes(checkpoint.optimiser),
+            "clipping_norm": checkpoint.clipping_norm,
             "heartbeat_at": now,
         }
         self._write(lease.run_id, lease.epoch, values, TrainingRun.rounds_done == checkpoint.rounds_done - 1, also=line)
         lease.beaten_at = now
 
+    def commit_task(self, lease: Lease, checkpoint: Checkpoint) -> None:
+        """Store what a paid task after the last round changed and found.
+
+        Raises:
+            CheckpointConflict: the lease was lost, or the task is committed already.
+        """
+        values = {
+            "arrays": arrays.to_bytes(checkpoint.model),
+            "tasks": _tasks_text(checkpoint.tasks),
+            "figures": json.dumps(dict(checkpoint.figures), sort_keys=True),
+        }
+        self._write(lease.run_id, lease.epoch, values, TrainingRun.tasks == _tasks_text(checkpoint.tasks[:-1]))
+
     def abort(self, lease: Lease, outcome: str) -> None:
         """Give the lease back after a failed round; the checkpoint stays and can be continued."""
         self._write(lease.run_id, lease.epoch, {"status": ABORTED, "outcome": outcome, "holder": ""})
 
-    def finish(self, lease: Lease, model_version: int) -> None:
-        """Mark the run as finished and registered."""
+    def finish(self, lease: Lease, model_version: int | None) -> None:
+        """Mark the run as finished and registered (a measurement registers nothing)."""
         self._write(lease.run_id, lease.epoch, {"status": FINISHED, "holder": "", "model_version": model_version})
 
     def history(self, run_id: str) -> list[TrainingRound]:
@@ -240,4 +268,15 @@ def _optimiser_bytes(state: OptimiserState) -> bytes:
 def _read(row: TrainingRun) -> Checkpoint:
     state = load_safetensors(row.optimiser)
     model = cast("arrays.Arrays", arrays.from_bytes(row.arrays))
-    return Checkpoint(row.rounds_done, model, OptimiserState(state["first"], state["second"]))
+    return Checkpoint(
+        row.rounds_done,
+        model,
+        OptimiserState(state["first"], state["second"]),
+        row.clipping_norm,
+        tuple(Task(task) for task in json.loads(row.tasks)),
+        json.loads(row.figures),
+    )
+
+
+def _tasks_text(tasks: Sequence[Task]) -> str:
+    return json.dumps([task.value for task in tasks])

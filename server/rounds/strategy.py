@@ -87,53 +87,87 @@ def run_round(
         expected: what a reply must declare.
         patience: how long to wait.
     """
-    content = RecordDict(
-        {
-            ARRAYS: ArrayRecord({name: Array(array) for name, array in model.items()}),
-            INVITATION: ConfigRecord({JWS: invitation}),
-        }
+    content = RecordDict({ARRAYS: array_record(model), INVITATION: ConfigRecord({JWS: invitation})})
+    tally = Tally.start(expected.length)
+
+    def take(node: int, reply: Message) -> None:
+        if reply.has_error():
+            tally.declined[closed_name(reply.error.reason)] += 1
+            return
+        unpacked = unpack(reply.content)
+        if unpacked is None:
+            tally.refused[ReplyFault.MALFORMED] += 1
+            return
+        add_reply(tally, expected, node_id=node, body=unpacked[0], arrays=unpacked[1])
+
+    silent = exchange(
+        grid,
+        dict.fromkeys(nodes, content),
+        message_type=MESSAGE_TYPE,
+        group_id=str(expected.round_number),
+        deadline_s=patience.round_deadline_s,
+        patience=patience,
+        take=take,
+        stray=lambda fault: tally.refused.update([fault]),
     )
+    if silent:
+        tally.declined[UNAVAILABLE] += silent
+    return tally
+
+
+def array_record(model: Mapping[str, npt.NDArray[np.generic]]) -> ArrayRecord:
+    """Named arrays in Flower's form."""
+    return ArrayRecord({name: Array(array) for name, array in model.items()})
+
+
+def exchange(
+    grid: Grid,
+    contents: Mapping[int, RecordDict],
+    *,
+    message_type: str,
+    group_id: str,
+    deadline_s: float,
+    patience: Patience,
+    take: Callable[[int, Message], None],
+    stray: Callable[[ReplyFault], None],
+) -> int:
+    """Send one message to each node and hand over what they answer until all have answered or the deadline passes.
+
+    Args:
+        grid: Flower's grid.
+        contents: what to send, by node.
+        message_type: Flower's type of the messages.
+        group_id: the round, for Flower's own log.
+        deadline_s: a later reply is too late; also the messages' time to live.
+        patience: clock, sleep and heartbeat.
+        take: gets the asked node and its first reply, error replies included.
+        stray: gets what nobody asked for.
+
+    Returns:
+        How many nodes did not answer in time.
+    """
     messages = [
-        Message(content, node, MESSAGE_TYPE, ttl=patience.round_deadline_s, group_id=str(expected.round_number))
-        for node in nodes
+        Message(content, node, message_type, ttl=deadline_s, group_id=group_id) for node, content in contents.items()
     ]
     asked = {
-        message_id: node for message_id, node in zip(grid.push_messages(messages), nodes, strict=False) if message_id
+        message_id: node for message_id, node in zip(grid.push_messages(messages), contents, strict=False) if message_id
     }
-    tally = Tally.start(expected.length)
     waiting = set(asked)
-    until, pause = patience.clock() + patience.round_deadline_s, _POLL_S_MIN
+    until, pause = patience.clock() + deadline_s, _POLL_S_MIN
     while waiting and patience.clock() < until:
         replies = list(grid.pull_messages(sorted(waiting)))
         for reply in replies:
-            take_reply(tally, expected, reply, asked=asked, waiting=waiting)
+            answers = reply.metadata.reply_to_message_id
+            if answers in waiting:
+                waiting.discard(answers)
+                take(asked[answers], reply)
+            else:
+                stray(ReplyFault.DUPLICATE if answers in asked else ReplyFault.FOREIGN_RUN)
         patience.beat()
         pause = _POLL_S_MIN if replies else min(2 * pause, _POLL_S_MAX)
         if waiting:
             patience.sleep(max(0.0, min(pause, until - patience.clock())))
-    if waiting:
-        tally.declined[UNAVAILABLE] += len(waiting)
-    return tally
-
-
-def take_reply(
-    tally: Tally, expected: Expected, reply: Message, *, asked: Mapping[str, int], waiting: set[str]
-) -> None:
-    """Count one message that arrived: an update, a closed error name, or something nobody asked for."""
-    answers = reply.metadata.reply_to_message_id
-    if answers not in waiting:
-        tally.refused[ReplyFault.DUPLICATE if answers in asked else ReplyFault.FOREIGN_RUN] += 1
-        return
-    waiting.discard(answers)
-    if reply.has_error():
-        tally.declined[closed_name(reply.error.reason)] += 1
-        return
-    unpacked = unpack(reply.content)
-    if unpacked is None:
-        tally.refused[ReplyFault.MALFORMED] += 1
-        return
-    body, arrays = unpacked
-    add_reply(tally, expected, node_id=asked[answers], body=body, arrays=arrays)
+    return len(contents) - len(asked) + len(waiting)
 
 
 def closed_name(reason: str | None) -> str:

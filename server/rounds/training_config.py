@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import MalformedInput
 from common.model.feature_spec import FeatureSpec
-from common.privacy.parameters import RecordDpParameters
-from common.taxonomy import ModelFamily, Profile, ServerOptimiser
+from common.taxonomy import ModelFamily, Profile, ServerOptimiser, Task
 from common.wire.codec import describe
 from common.wire.messages import ModelSpec
 from policies.schema import PrivacyBudgetPolicy
 from server.rounds.optimiser import OptimiserSettings
+from server.rounds.plan import Protection
 
 
 def _kebab(name: str) -> str:
@@ -30,17 +31,27 @@ class TrainingConfig(BaseModel):
 
     Attributes:
         run_name: names a training, and continues it; empty: continue the latest unfinished one, else start anew.
+        task: train; or one paid release and nothing else: evaluate (of a registered model) or histogram (of features).
+        model_version: which model is evaluated; 0: the newest.
         profile: empty: the policy's.
+        calibrate, evaluate: paid releases after the last round, where the profile and the policy have them.
         nodes_per_round: 0: all that are connected.
         min_nodes: nodes to wait for before a round.
-        min_contributions: devices that a round needs; with fewer it aborts by name.
+        min_contributions: devices that a round needs; with fewer it aborts by name. Secure aggregation has the
+            policy's own bound beside it.
+        round_attempts: sessions a round may take; each further one is a new charge.
+        round_deadline_s: of a whole round; the stages of a secure aggregation share it.
         local_steps, local_learning_rate, local_expected_batch_size: 0: the policy's; non-private simulations only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True)
     num_server_rounds: int = Field(default=3, ge=1, le=10_000)
     run_name: str = Field(default="", max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
+    task: Literal[Task.TRAIN, Task.EVALUATE, Task.HISTOGRAM] = Task.TRAIN
+    model_version: int = Field(default=0, ge=0)
     profile: Profile | None = None
+    calibrate: bool = True
+    evaluate: bool = True
     model_family: ModelFamily = ModelFamily.LOGISTIC
     model_seed: int = Field(default=0, ge=0)
     base_rate: float = Field(default=0.1, gt=0, lt=1)
@@ -58,6 +69,7 @@ class TrainingConfig(BaseModel):
     min_nodes: int = Field(default=1, ge=1)
     min_contributions: int = Field(default=1, ge=1)
     contributions_per_node_max: int = Field(default=5000, ge=1)
+    round_attempts: int = Field(default=1, ge=1, le=10)
     round_deadline_s: float = Field(default=600.0, gt=0)
     node_wait_s: float = Field(default=60.0, ge=0)
     local_steps: int = Field(default=0, ge=0)
@@ -102,11 +114,11 @@ class TrainingConfig(BaseModel):
             damping=self.server_damping,
         )
 
-    def privacy(self, policy: PrivacyBudgetPolicy) -> tuple[Profile, RecordDpParameters]:
-        """Profile and local parameters.
+    def protection(self, policy: PrivacyBudgetPolicy) -> Protection:
+        """How devices are protected: by the policy's parameters alone, unless nothing is protected.
 
         Raises:
-            MalformedInput: ``local-*`` keys with a private profile, whose parameters are the policy's alone.
+            MalformedInput: ``local-*`` keys with a private profile.
         """
         profile = self.profile or policy.profile
         given = {
@@ -117,10 +129,21 @@ class TrainingConfig(BaseModel):
         changes = {name: value for name, value in given.items() if value}
         if changes and profile is not Profile.NON_PRIVATE:
             raise MalformedInput("run-config: local-* keys are for the non_private profile; the policy sets the others")
-        return profile, policy.training.model_copy(update=changes)
+        return Protection(policy, profile, policy.training.model_copy(update=changes))
 
-    def digest(self, spec: FeatureSpec, parameters: RecordDpParameters) -> str:
+    def digest(self, spec: FeatureSpec, protection: Protection) -> str:
         """SHA-256 of everything that shapes the result: a checkpoint is continued only under the same."""
-        waiting = {"run_name", "round_deadline_s", "node_wait_s", "simulation_nodes_dir"}
-        text = self.model_dump_json(exclude=waiting) + parameters.model_dump_json() + spec.digest
+        waiting = {
+            "run_name",
+            "evaluate",
+            "round_attempts",
+            "round_deadline_s",
+            "node_wait_s",
+            "simulation_nodes_dir",
+        }
+        text = self.model_dump_json(exclude=waiting) + protection.parameters.model_dump_json() + spec.digest
+        if protection.secure:
+            policy = protection.policy
+            text += policy.user_training.model_dump_json() + policy.releases.model_dump_json()
+            text += policy.cohort.model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()

@@ -18,7 +18,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
     result = CliRunner().invoke(
         app,
-        ["demo", "--devices", "60", "--rounds", "3", "--out", str(folder / "out"), "--cache", str(folder / "cache")],
+        ["demo", "--devices", "90", "--rounds", "3", "--out", str(folder / "out"), "--cache", str(folder / "cache")],
     )
     assert result.exit_code == 0, result.output
     return folder / "out", result.output
@@ -43,30 +43,45 @@ def test_every_epsilon_is_whole(story: tuple[Path, str]) -> None:
 
 def test_the_report_needs_nothing_else(story: tuple[Path, str]) -> None:
     page = (story[0] / "report.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert not re.findall(r'(?:src|href)="(?!#)[^"]+"', re.sub(r'xlink:href="#[^"]*"', "", page))
 
 
-def test_tensorboard_has_both_trainings(story: tuple[Path, str]) -> None:
+def test_what_is_said_of_the_private_models_was_paid_for(story: tuple[Path, str]) -> None:
+    out, output = story
+    with sqlite3.connect(out / "server" / "reticent.db") as database:
+        (metrics,) = database.execute("SELECT metrics FROM model_version").fetchone()
+        tasks = database.execute("SELECT task FROM training_release ORDER BY charged_at").fetchall()
+    assert all(name == "rounds" or name.startswith("paid_") for name in json.loads(metrics))
+    assert [task for (task,) in tasks] == ["train", "train", "train", "calibrate", "evaluate"]
+    assert "record DP, its paid evaluation: ε = " in output
+    rows = re.findall(r"(?m)^ (?:record|user) DP .*$", output)
+    assert not any("later" in row or "unseen" in row for row in rows)
+
+
+def test_tensorboard_has_all_trainings(story: tuple[Path, str]) -> None:
     runs = {path.parent.name for path in (story[0] / "tensorboard").rglob("events.*")}
-    assert runs == {"non-private", "record-DP"}
+    assert runs == {"non-private", "record-DP", "user-DP"}
 
 
 def test_only_the_private_model_is_served(story: tuple[Path, str]) -> None:
     with sqlite3.connect(story[0] / "server" / "reticent.db") as database:
         rows = database.execute("SELECT privacy FROM model_version").fetchall()
     assert len(rows) == 1
-    assert json.loads(rows[0][0])[0]["epsilon"] not in ("Infinity", float("inf"))
+    statement = json.loads(rows[0][0])[0]
+    assert statement["epsilon"] not in ("Infinity", float("inf"))
+    assert statement["unit"] == "user"
 
 
 def test_the_ledger_shows_what_was_spent(story: tuple[Path, str]) -> None:
     result = CliRunner().invoke(app, ["ledger", "show", "--home", str(story[0] / "nodes" / "node-0")])
     assert result.exit_code == 0, result.output
-    assert "1.08" in result.output  # three rounds at z = 6
+    assert "trust: distributed" in result.output
+    assert re.search(r"│ +5 +│", result.output)  # three updates, a calibration, an evaluation
 
 
 def test_the_journal_shows_what_left(story: tuple[Path, str]) -> None:
     result = CliRunner().invoke(app, ["device", "journal", "--home", str(story[0] / "nodes" / "node-0")])
     assert result.exit_code == 0, result.output
-    assert "training_contribution" in result.output
+    assert "masked_update" in result.output
     assert "consent_change" in result.output

@@ -11,18 +11,22 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from cli.ledger import ledger_app
 from client.behavior.events import Click, Search
-from client.cli import device_app, ledger_app
+from client.cli import device_app
 from client.device import OWNER, Node, NodeConfig
 from client.settings import Settings, home_from_env
 from client.store.keys import DeviceId
 from common.crypto.signing import SigningKey
 from common.errors import MalformedInput, PolicyError, SpecMismatch, StoreError
 from common.model.feature_spec import CategoricalField, FeatureSpec
-from common.taxonomy import AgeBand, ConsentState, FeatureBlock, Profile, Purpose
+from common.taxonomy import AgeBand, ConsentState, FeatureBlock, Profile, Purpose, ReleaseKind
 from common.wire.documents import seal
 from common.wire.messages import ConsentReceipt
+from policies.budget import PlannedRelease
 from policies.consent import Permit, Refusal
+from policies.releases import line_for
+from policies.schema import BudgetLine
 
 Run = Callable[..., Result]
 SPEC = FeatureSpec(
@@ -31,6 +35,17 @@ SPEC = FeatureSpec(
     categorical=(CategoricalField(name="item", block=FeatureBlock.CONTEXT, buckets=8),),
     numeric=(),
 )
+
+
+def release(node: Node) -> PlannedRelease:
+    """One round of training with noise on the device."""
+    use = node.policies.policies.privacy_budget.training.release(Profile.RECORD_LOCAL)
+    return PlannedRelease(ReleaseKind.TRAINING_UPDATE, use)
+
+
+def release_line(node: Node) -> BudgetLine:
+    """The line that it is charged to."""
+    return line_for(node.ledger.policy, release(node).use)
 
 
 @pytest.fixture
@@ -137,11 +152,11 @@ def test_consent_status_and_ledger(run: Run, home: Path) -> None:
     assert "This subject is not known" in status
     assert "no release" in run("ledger", "show").output
     with Node.open(home) as node:
-        use = node.policies.policies.privacy_budget.training.release(Profile.RECORD_LOCAL)
-        noisy = use.model_copy(update={"noise_multiplier": 0.4})
-        node.ledger.reserve([OWNER], use, purpose=Purpose.TRAIN_CONTRIBUTE, cause="run/1")
-        node.ledger.reserve([OWNER], noisy, purpose=Purpose.TRAIN_CONTRIBUTE, cause="run/2")
-        spent = node.ledger.epsilon(OWNER)
+        line = release_line(node)
+        noisy = release(node).use.model_copy(update={"noise_multiplier": 0.4})
+        node.ledger.reserve([OWNER], [release(node)], cause="run/1")
+        node.ledger.reserve([OWNER], [PlannedRelease(ReleaseKind.TRAINING_UPDATE, noisy)], cause="run/2")
+        spent = node.ledger.epsilon(OWNER, line)
     for command in (("ledger", "show"), ("device", "ledger")):
         said = run(*command).output
         honest = (f"ε = {spent:.3g} at δ = 1e-05", "one record", "add_or_remove_one", "no trust in the server")
@@ -153,10 +168,9 @@ def test_consent_status_and_ledger(run: Run, home: Path) -> None:
 
 def test_a_node_with_many_devices(run: Run, home: Path) -> None:
     with Node.open(home) as node:
-        use = node.policies.policies.privacy_budget.training.release(Profile.RECORD_LOCAL)
         for number in range(30):
             run("device", "record", "click", "--item", "x", "--device", f"d{number:02}")
-        node.ledger.reserve(node.vault.devices(), use, purpose=Purpose.TRAIN_CONTRIBUTE, cause="c")
+        node.ledger.reserve(node.vault.devices(), [release(node)], cause="c")
     shown = run("device", "show").output
     assert all(word in shown for word in ("30 devices", "d00", "and 10 more"))
     assert "kept for" in run("device", "show", "--device", "d05").output
@@ -207,14 +221,13 @@ def test_erasing_a_device_erases_what_belongs_to_it(home: Path) -> None:
         node.pin([key.public], ["a" * 64])
         node.recorder.record(OWNER, Click(now, "shop", "shoe"))
         node.gate.store_receipt(OWNER, seal(receipt, key))
-        use = node.policies.policies.privacy_budget.training.release(Profile.RECORD_LOCAL)
-        node.ledger.reserve([OWNER], use, purpose=Purpose.TRAIN_CONTRIBUTE, cause="campaign-of-a-clinic/1")
-        spent = node.ledger.epsilon(OWNER)
+        node.ledger.reserve([OWNER], [release(node)], cause="campaign-of-a-clinic/1")
+        spent = node.ledger.epsilon(OWNER, release_line(node))
         assert isinstance(node.gate.permits(OWNER, Purpose.TRAIN_LOCAL), Permit)
         node.erase(OWNER)
         assert isinstance(node.gate.permits(OWNER, Purpose.TRAIN_LOCAL), Refusal)
         assert node.gate.handle(OWNER) is None
-        assert node.ledger.epsilon(OWNER) == spent > 0
+        assert node.ledger.epsilon(OWNER, release_line(node)) == spent > 0
         assert "clinic" not in node.ledger.entries(OWNER)[0].cause
         assert set(node.server_keys) == {key.kid}
         node.erase(OWNER)  # an erasure that was interrupted can be repeated

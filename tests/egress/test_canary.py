@@ -27,14 +27,17 @@ from flwr.clientapp import ClientApp
 
 import client.app
 import client.rounds
+import client.stages
 from client.behavior.events import BehaviourEvent, Cart, Click, Comment, Favourite, Impression, Purchase, Search, View
 from client.device import Node
 from client.egress import Door, HttpTransport
 from client.journal import Journal
 from client.store.keys import DeviceId
+from client.store.sessions import Sessions
 from client.training.local import LocalTrainer
-from common.errors import EgressRefused, TooFewSurvivors
-from common.taxonomy import AgeBand, FollowUp, Purpose
+from common.errors import EgressRefused, ProtocolViolation, TooFewSurvivors
+from common.taxonomy import AgeBand, FollowUp, Profile, Purpose, Stage
+from common.wire.base import Message as WireMessage
 from common.wire.messages import (
     ConsentChange,
     ConsentWithdrawal,
@@ -42,14 +45,13 @@ from common.wire.messages import (
     FollowUpReport,
     SubjectEnrolment,
 )
-from common.wire.messages import Message as WireMessage
 from server.api.app import create_app
 from server.api.services import initialise
 from server.app import train
 from server.rounds.training import watch_nothing
 from tests.egress import canary
 from tests.flower.inline import InlineGrid
-from tests.flower.nodes import DAY_S, World, make_world
+from tests.flower.nodes import DAY_S, RELEASE, RELEASES, World, make_world
 from tests.service.http import Http
 
 
@@ -155,18 +157,21 @@ def ears() -> Iterator[Ears]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, planted: Planted, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    made = make_world(tmp_path, events=planted.events)
+def world(
+    tmp_path: Path, planted: Planted, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    made = make_world(tmp_path, events=planted.events, **getattr(request, "param", {}))
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     assert len(planted.all) == 6 * 43
     yield made
     client.app._WARM.close()
+    client.app._ROSTERS.clear()
 
 
-def federate(world: World, ears: Ears, app: ClientApp = client.app.app, rounds: int = 1) -> None:
+def federate(world: World, ears: Ears, app: ClientApp = client.app.app, rounds: int = 1, **config: object) -> None:
     nodes = [{"data-path": str(path)} for path in sorted(world.nodes.iterdir())]
-    with InlineGrid(app, nodes, {"num-server-rounds": rounds, "min-contributions": 1}) as grid:
+    with InlineGrid(app, nodes, {"num-server-rounds": rounds, "min-contributions": 1} | config) as grid:
         try:
             train(grid, grid.context(), settings=world.server, observer=watch_nothing)
         except Exception as error:
@@ -230,14 +235,14 @@ def test_no_canary_leaves(world: World, planted: Planted, ears: Ears, monkeypatc
     def broken_load(node: Node, device: DeviceId) -> None:
         raise ValueError(f"cannot featurise {node.vault.read(device)}")
 
-    def broken_train(self: LocalTrainer, start: np.ndarray, examples: object) -> None:
+    def broken_train(self: LocalTrainer, start: np.ndarray, loads: object) -> None:
         raise RuntimeError(f"gradient of {planted.all}")
 
     for target, name, broken in (
         (client.app, "load_examples", broken_load),
-        (LocalTrainer, "train", broken_train),
+        (LocalTrainer, "updates", broken_train),
         (client.app, "take_part", lambda *_, **__: (_ for _ in ()).throw(KeyError(str(planted.all)))),
-        (client.app, "_accept", lambda *_: (_ for _ in ()).throw(OSError(str(planted.all)))),
+        (client.app, "accept_round", lambda *_: (_ for _ in ()).throw(OSError(str(planted.all)))),
         (client.app, "node_directory", lambda *_: (_ for _ in ()).throw(EgressRefused.__new__(EgressRefused))),
     ):
         with monkeypatch.context() as patched:
@@ -249,9 +254,62 @@ def test_no_canary_leaves(world: World, planted: Planted, ears: Ears, monkeypatc
     assert ears.caught(planted.all) == {}
 
 
+MASKED = {"profile": Profile.USER_DISTRIBUTED.value, "releases": RELEASES | {"feature_histogram": RELEASE}}
+
+
+@pytest.mark.parametrize("world", [MASKED], indirect=True)
+def test_no_canary_leaves_by_secure_aggregation(
+    world: World, planted: Planted, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federate(world, ears, rounds=2, calibrate=True, evaluate=True)
+    federate(world, ears, task="histogram")
+    stages = {blob for blob in ears.flower for stage in Stage if f"train.{stage.value}".encode() in blob}
+    assert len(stages) >= 2 * 5 * 5  # two nodes; two trainings, calibration, evaluation, histogram; five stages
+    assert not ears.exceptions
+    assert ears.caught(planted.all) == {}
+
+
+BROKEN: list[tuple[object, str]] = [
+    (client.app, "accept_invitation"),
+    (client.app, "load_examples"),
+    (LocalTrainer, "deltas"),
+    (client.stages, "begin"),
+    (client.stages, "verify_roster"),
+    (client.stages, "share"),
+    (client.stages, "clip_update"),
+    (client.stages, "noise_share"),
+    (client.stages, "masked_share"),
+    (client.stages, "confirm"),
+    (client.stages, "verify_confirmations"),
+    (client.stages, "reveal"),
+    (Sessions, "load"),
+    (Sessions, "advance"),
+]
+
+
+@pytest.mark.parametrize("world", [MASKED], indirect=True)
+def test_no_exception_text_leaves_from_any_stage(
+    world: World, planted: Planted, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own named errors and foreign ones, raised with canaries in their text from every part of every stage."""
+    for target, name in BROKEN:
+        for error in (ProtocolViolation, RuntimeError):
+
+            def fail(*_: object, error: type[Exception] = error, **__: object) -> None:
+                raise error(f"what the person did: {planted.all}")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(target, name, fail)
+                federate(world, ears)
+    assert len(ears.exceptions) == 2 * len(BROKEN)  # every one of them broke its round
+    assert ears.logs
+    assert ears.caught(planted.all) == {}
+
+
+@pytest.mark.parametrize("world", [MASKED], indirect=True)
 def test_the_device_itself_holds_no_canary_in_clear(world: World, planted: Planted, ears: Ears) -> None:
     federate(world, ears)
-    for name in ("vault.db", "ledger.db", "journal.db", "receipts.db"):
+    for name in ("vault.db", "ledger.db", "journal.db", "receipts.db", "sessions.db"):
         path = world.directory(0) / name
         assert path.exists()
         assert not canary.found_in(canary.of_database(path), planted.all), name

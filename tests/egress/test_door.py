@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 
 from client.egress import DAY_S, Door
 from common.errors import EgressRefused, OutOfRange, ShapeMismatch
-from common.privacy.parameters import RecordDpParameters
-from common.privacy.summation import GROUP_DEVICES, IntVector, Outgoing
+from common.privacy.distributed import MaskedShare
+from common.privacy.parameters import MechanismUse, RecordDpParameters, UserDpParameters
+from common.privacy.summation import GROUP_DEVICES, Outgoing
 from common.privacy.updates import MaskedUpdate, NoisedUpdate
-from common.taxonomy import Masking, Profile, Purpose, RefusalReason
+from common.taxonomy import Masking, Profile, Purpose, RefusalReason, Task
 from common.wire.journal import JournalRow
-from common.wire.messages import DocumentRequest, Message, RoundInvitation, TrainingContribution
+from common.wire.messages import DocumentRequest, RoundInvitation, TrainingContribution
+from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader, SecAggConfirmation
 from policies import loader
 from policies.consent import Permit, Refusal
+from policies.door import Letter, Payload, Sealed
 from policies.schema import EgressPolicy
 
 POLICY = loader.load().policies.egress
@@ -44,10 +46,12 @@ class World:
     journal_broken: bool = False
     log: list[str] = field(default_factory=list)
     rows: list[JournalRow] = field(default_factory=list)
-    transmitted: list[tuple[Message, bytes, Any]] = field(default_factory=list)
+    transmitted: list[Sealed] = field(default_factory=list)
+    asked: list[Purpose] = field(default_factory=list)
 
     def permits(self, device: str, purpose: Purpose) -> Permit | Refusal:
         self.log.append(f"permits {device}")
+        self.asked.append(purpose)
         reason = self.refusals.get(device)
         return Permit(purpose, NOW + 1, "n" * 64) if reason is None else Refusal(purpose, reason)
 
@@ -67,9 +71,9 @@ class World:
         assert since == NOW - DAY_S
         return self.sent_today
 
-    def send(self, message: Message, body: bytes, payload: IntVector | None) -> str:
+    def send(self, parcels: Sequence[Sealed]) -> str:
         self.log.append("send")
-        self.transmitted.append((message, body, payload))
+        self.transmitted += parcels
         return "reply"
 
     def door(self, policy: EgressPolicy = POLICY) -> Door[str, FakeCharge]:
@@ -244,3 +248,131 @@ def test_only_masked_updates_can_wait_at_the_door() -> None:
     waiting.add("d1", update(2**62, 0, 0), FakeCharge())
     with pytest.raises(OutOfRange):
         waiting.add("d2", update(2**62, 0, 0), FakeCharge())
+
+
+# ── one message per device: secure aggregation ───────────────────────────────────────────────────────────────────────
+
+USER = UserDpParameters(clipping_norm=1.0, noise_multiplier=5.0).release(4)
+SECAGG = {"secagg_confirmation", "masked_update", "masked_measurement"}
+
+
+def masked_header(
+    index: int, form: type[MaskedUpdateHeader | MaskedMeasurement] = MaskedUpdateHeader, **changes: object
+):  # type: ignore[no-untyped-def]
+    values: dict[str, object] = {
+        "session": "c" * 64,
+        "index": index,
+        "run_id": "run-1",
+        "round_number": 1,
+        "task": Task.TRAIN,
+        "spec_digest": "a" * 64,
+        "base_digest": "b" * 64,
+        "length": 4,
+        "bits": 16,
+        "releases": (USER,),
+    }
+    return form.model_validate(values | changes)
+
+
+def masked_bytes(size: int = 8, releases: tuple[MechanismUse, ...] = (USER,), bits: int = 16) -> MaskedShare:
+    return MaskedShare(np.arange(size, dtype=np.uint8), releases, bits)
+
+
+def letter(index: int, **changes: object) -> Letter[FakeCharge]:
+    return Letter(masked_header(index, **changes), FakeCharge(), masked_bytes())
+
+
+def confirmation(index: int = 0) -> Letter[FakeCharge]:
+    message = SecAggConfirmation(session="c" * 64, index=index, survivors_digest="d" * 64, signature=b"s" * 64)
+    return Letter(message)
+
+
+def contribute(world: World, letters: Mapping[str, Letter[FakeCharge]], policy: EgressPolicy = POLICY) -> str:
+    return world.door(policy).release_letters(letters, Purpose.TRAIN_CONTRIBUTE, world)
+
+
+def reason_of(world: World, letters: Mapping[str, Letter[FakeCharge]], policy: EgressPolicy = POLICY) -> RefusalReason:
+    with pytest.raises(EgressRefused) as caught:
+        contribute(world, letters, policy)
+    assert not world.transmitted
+    assert not [row for row in world.rows if row.outcome == "sent"]
+    return caught.value.reason
+
+
+def test_letters_pass_the_steps_in_order_and_leave_together() -> None:
+    world = World()
+    assert contribute(world, {"d1": letter(3), "d2": letter(5)}) == "reply"
+    assert world.log == ["permits d1", "permits d2", "settle", "journal", "send"]
+    assert [parcel.message.index for parcel in world.transmitted] == [3, 5]  # type: ignore[attr-defined]
+    assert [parcel.payload.tolist() for parcel in world.transmitted] == [list(range(8))] * 2  # type: ignore[union-attr]
+    assert [(r.device, r.outcome, r.epsilon, r.purpose) for r in world.rows] == [
+        ("d1", "sent", 0.5, "train.contribute"),
+        ("d2", "sent", 0.5, "train.contribute"),
+    ]
+
+
+def test_a_device_that_is_barred_takes_its_own_letter_out_and_no_other() -> None:
+    world = World(refusals={"d1": RefusalReason.WITHDRAWN}, sent_today={"d3": 10_000})
+    contribute(world, {"d1": letter(0), "d2": letter(1), "d3": letter(2)})
+    assert [parcel.message.index for parcel in world.transmitted] == [1]  # type: ignore[attr-defined]
+    assert {r.device: r.outcome for r in world.rows} == {"d1": "consent-withdrawn", "d2": "sent", "d3": "too-often"}
+
+
+def test_protocol_messages_leave_only_for_a_purpose_that_is_permitted() -> None:
+    """They carry nothing about behaviour, but nobody takes part in what was not agreed to."""
+    world = World(refusals={"d1": RefusalReason.NO_CONSENT})
+    world.door().release_letters({"d1": confirmation(), "d2": confirmation(1)}, Purpose.MEASURE_AGGREGATE, world)
+    assert world.asked == [Purpose.MEASURE_AGGREGATE] * 2
+    assert [(r.device, r.purpose, r.outcome) for r in world.rows] == [
+        ("d1", "measure.aggregate", "consent-required"),
+        ("d2", "measure.aggregate", "sent"),
+    ]
+
+
+def test_a_letter_for_another_purpose_than_declared_does_not_leave() -> None:
+    world = World()
+    measurement = Letter(masked_header(0, MaskedMeasurement), FakeCharge(), masked_bytes())
+    assert reason_of(world, {"d1": measurement}) is RefusalReason.NOT_DECLARED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Letter(masked_header(0), FakeCharge(), None),
+        Letter(masked_header(0, length=3), FakeCharge(), masked_bytes()),
+        Letter(masked_header(0, bits=24), FakeCharge(), masked_bytes()),
+        Letter(masked_header(0, bits=24), FakeCharge(), masked_bytes(12)),
+        Letter(masked_header(0), FakeCharge(), masked_bytes(7)),
+        Letter(masked_header(0, releases=(RELEASE,)), FakeCharge(), masked_bytes()),
+        Letter(confirmation().message, None, masked_bytes()),
+        Letter(DocumentRequest(document="keys"), None, masked_bytes()),
+    ],
+)
+def test_a_masked_vector_leaves_only_beside_the_header_that_tells_it_all(wrong: Letter[FakeCharge]) -> None:
+    assert reason_of(World(), {"d1": letter(1), "d2": wrong}) is RefusalReason.BAD_FORM
+
+
+def test_letters_of_two_kinds_and_no_letters_at_all_do_not_leave() -> None:
+    assert reason_of(World(), {"d1": letter(0), "d2": confirmation()}) is RefusalReason.BAD_FORM
+    assert reason_of(World(), {}) is RefusalReason.UNAVAILABLE
+
+
+def test_a_masked_vector_is_paid_for_and_a_protocol_message_costs_nothing() -> None:
+    unpaid = Letter(masked_header(0), None, masked_bytes())
+    assert reason_of(World(), {"d1": letter(1), "d2": unpaid}) is RefusalReason.BUDGET_EXHAUSTED
+    charged = Letter(confirmation().message, FakeCharge())
+    assert reason_of(World(), {"d1": charged}) is RefusalReason.BUDGET_EXHAUSTED
+    with pytest.raises(RuntimeError):
+        contribute(broke := World(unpaid=True), {"d1": letter(1)})
+    assert not broke.transmitted
+
+
+def test_one_letter_too_large_keeps_all_of_them_back() -> None:
+    small = tuple(r.model_copy(update={"size_bytes_max": 100}) if r.message in SECAGG else r for r in POLICY.messages)
+    policy = POLICY.model_copy(update={"messages": small})
+    assert reason_of(World(), {"d1": letter(1)}, policy) is RefusalReason.BAD_FORM
+
+
+def test_only_the_masked_forms_may_have_bytes_beside_them() -> None:
+    """What the transport gets beside a message is one of two arrays, by type."""
+    assert Payload.__args__[0] is not Payload.__args__[1]

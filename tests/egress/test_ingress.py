@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from client.ingress import Terms, accept_round
+from client.ingress import Terms, accept_invitation, accept_round, is_masked
 from common.crypto.signing import SigningKey, key_ring, sign
 from common.errors import (
     DigestMismatch,
@@ -25,16 +26,19 @@ from common.errors import (
 )
 from common.model import arrays
 from common.model.network import initial_arrays
-from common.taxonomy import ModelFamily, Profile
+from common.taxonomy import ModelFamily, Profile, Task
 from common.wire.documents import seal
 from common.wire.messages import Catalogue, ModelSpec, RoundInvitation
 from common.wire.signed import INVITATION_TYP, seal_invitation
 from policies import loader
+from policies.schema import ClipQuantile
 from tests.flower.nodes import SPEC
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
+NOW = 1_800_000_000.0
 LOADED = loader.load()
-BUDGET = LOADED.policies.privacy_budget
+MASKED_BUDGET = LOADED.policies.privacy_budget
+BUDGET = MASKED_BUDGET.model_copy(update={"profile": Profile.RECORD_LOCAL})
 MODEL = ModelSpec(family=ModelFamily.LOGISTIC, spec_digest=SPEC.digest, base_rate=0.2)
 ARRAYS = initial_arrays(MODEL, SPEC)
 TERMS = Terms(
@@ -43,9 +47,15 @@ TERMS = Terms(
     budget=BUDGET,
     budget_digest=LOADED.digests["privacy_budget"],
     simulation=False,
+    now=NOW,
 )
+MASKED_TERMS = dataclasses.replace(TERMS, budget=MASKED_BUDGET)
 INVITATION = RoundInvitation(
     run_id="run-1",
+    session="5" * 64,
+    task=Task.TRAIN,
+    expires_at=int(NOW) + 60,
+    clipping_norm=MASKED_BUDGET.releases.training_update.clipping_norm,
     round_number=1,
     rounds_total=3,
     deadline_s=60,
@@ -87,6 +97,12 @@ def test_a_genuine_invitation_is_accepted() -> None:
         (changed(parameters=BUDGET.training.model_copy(update={"noise_multiplier": 0.1})), PolicyError),
         (changed(parameters=BUDGET.training.model_copy(update={"clipping_norm": 1e6})), PolicyError),
         (changed(profile=Profile.NON_PRIVATE), PolicyError),
+        (changed(profile=Profile.USER_DISTRIBUTED), PolicyError),
+        (changed(profile=Profile.LAYERED), PolicyError),
+        (changed(task=Task.EVALUATE), PolicyError),  # by this one message
+        (changed(expires_at=int(NOW) - 1), PolicyError),
+        (changed(expires_at=int(NOW) + 30 * 86_400), PolicyError),
+        (changed(session="short"), MalformedInput),
         (changed(rounds_total=BUDGET.rounds_max + 1), PolicyError),
         (changed(model=MODEL.model_copy(update={"spec_digest": "0" * 64})), SpecMismatch),
         (changed(arrays_digest="0" * 64), DigestMismatch),
@@ -132,11 +148,68 @@ def test_bad_arrays_are_refused_by_name(named: dict[str, np.ndarray], error: typ
 
 
 def test_nobody_is_trusted_without_pins() -> None:
-    nobody = Terms(keys={}, spec=SPEC, budget=BUDGET, budget_digest=TERMS.budget_digest, simulation=False)
     with pytest.raises(UnknownSigner):
-        accept_round(changed(), ARRAYS, nobody)
+        accept_round(changed(), ARRAYS, dataclasses.replace(TERMS, keys={}))
 
 
 def test_a_simulation_accepts_the_non_private_profile() -> None:
-    simulated = Terms(keys=TERMS.keys, spec=SPEC, budget=BUDGET, budget_digest=TERMS.budget_digest, simulation=True)
+    simulated = dataclasses.replace(TERMS, simulation=True)
     assert accept_round(changed(profile=Profile.NON_PRIVATE), ARRAYS, simulated)
+
+
+# ── masked rounds ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CLIP = MASKED_BUDGET.releases.training_update.clipping_norm
+
+
+def with_clip(quantile: ClipQuantile | None) -> Terms:
+    releases = MASKED_BUDGET.releases.model_copy(update={"clip_quantile": quantile})
+    return dataclasses.replace(MASKED_TERMS, budget=MASKED_BUDGET.model_copy(update={"releases": releases}))
+
+
+FIXED_TERMS = with_clip(None)
+ADAPTIVE_TERMS = with_clip(
+    ClipQuantile(
+        clipping_norm=0.5,
+        noise_multiplier=30,
+        releases_max=20,
+        target_quantile=0.5,
+        learning_rate=0.2,
+        clipping_norm_min=0.01,
+        clipping_norm_max=10,
+    )
+)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_every_task_of_the_document_is_accepted_and_masked(task: Task) -> None:
+    invitation = accept_invitation(changed(profile=MASKED_BUDGET.profile, task=task), MASKED_TERMS)
+    assert is_masked(invitation)
+
+
+@pytest.mark.parametrize(
+    ("terms", "clip", "accepted"),
+    [
+        (FIXED_TERMS, CLIP, True),
+        (FIXED_TERMS, CLIP * 1.01, False),
+        (FIXED_TERMS, CLIP * 0.99, False),
+        (ADAPTIVE_TERMS, 0.01, True),
+        (ADAPTIVE_TERMS, 10.0, True),
+        (ADAPTIVE_TERMS, 0.009, False),
+        (ADAPTIVE_TERMS, 10.1, False),
+    ],
+)
+def test_the_clip_is_the_documents_unless_it_lets_it_adapt(terms: Terms, clip: float, accepted: bool) -> None:
+    jws = changed(profile=MASKED_BUDGET.profile, clipping_norm=clip)
+    if accepted:
+        assert accept_invitation(jws, terms).clipping_norm == clip
+    else:
+        with pytest.raises(PolicyError):
+            accept_invitation(jws, terms)
+
+
+def test_a_release_that_the_document_does_not_name_is_not_made() -> None:
+    releases = MASKED_BUDGET.releases.model_copy(update={"feature_histogram": None})
+    terms = dataclasses.replace(MASKED_TERMS, budget=MASKED_BUDGET.model_copy(update={"releases": releases}))
+    with pytest.raises(PolicyError):
+        accept_invitation(changed(profile=MASKED_BUDGET.profile, task=Task.HISTOGRAM), terms)

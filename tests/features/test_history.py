@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -29,18 +30,23 @@ def spec(names: list[str] = NAMES) -> FeatureSpec:
     )
 
 
-def reference(name: str, purchases: list[Purchase], at: Situation) -> float:
+def met(events: Sequence[Purchase] | Sequence[Impression], attribute: str, at: Situation) -> set[float]:
+    """Distinct moments before the candidate's own at which its value was met."""
+    before = [e for e in events if round(e.time * 1e3) < round(at.time * 1e3)]
+    match attribute:
+        case "activity":
+            return {e.time for e in before}
+        case "item":
+            return {e.time for e in before if e.item == at.item}
+        case _:
+            return {e.time for e in before if e.attributes.get("category") == at.attributes.get("category")}
+
+
+def reference(name: str, purchases: list[Purchase], impressions: list[Impression], at: Situation) -> float:
     """One signal, straight from its definition."""
     _, attribute, signal = name.split(".")
-    before = [p for p in purchases if round(p.time * 1e3) < round(at.time * 1e3)]
-    moments = {p.time for p in before}
-    if attribute == "activity":
-        times = moments
-    elif attribute == "item":
-        times = {p.time for p in before if p.item == at.item}
-    else:
-        times = {p.time for p in before if p.attributes.get("category") == at.attributes.get("category")}
-    count, total = len(times), len(moments)
+    times = met(purchases, attribute, at)
+    count, total, shown = len(times), len(met(purchases, "activity", at)), len(met(impressions, attribute, at))
     age = (at.time - max(times)) / DAY if times else math.inf
 
     def since(days: float) -> int:
@@ -56,6 +62,8 @@ def reference(name: str, purchases: list[Purchase], at: Situation) -> float:
         "recent90": math.exp(-age / 90),
         "share": math.sqrt(count / max(total, 1)),
         "rate": (math.log((count + 0.1) / (total + 2)) + 4) / 2.5,
+        "yield": math.log((count + 0.2) / (shown + 3)),
+        "one": 1.0,
     }[signal]
 
 
@@ -66,15 +74,18 @@ categories = st.sampled_from("xy")
 
 @given(
     bought=st.lists(st.tuples(days, items, categories), max_size=25),
+    shown=st.lists(st.tuples(days, items, categories), max_size=25),
     candidates=st.lists(st.tuples(days, items, categories), min_size=1, max_size=8),
 )
 def test_columns_equal_the_definition(
-    bought: list[tuple[int, str, str]], candidates: list[tuple[int, str, str]]
+    bought: list[tuple[int, str, str]], shown: list[tuple[int, str, str]], candidates: list[tuple[int, str, str]]
 ) -> None:
     purchases = [Purchase(time=d * DAY, app="shop", item=i, attributes={"category": c}) for d, i, c in sorted(bought)]
+    impressions = [Impression(time=d * DAY, app="s", item=i, attributes={"category": c}) for d, i, c in sorted(shown)]
     situations = [Situation(d * DAY, i, {"category": c}) for d, i, c in candidates]
-    found = featurise(spec(), History.of(purchases), situations).numeric
-    expected = [[reference(name, purchases, s) for name in NAMES] for s in situations]
+    history = History.of(sorted([*purchases, *impressions], key=lambda event: event.time))
+    found = featurise(spec(), history, situations).numeric
+    expected = [[reference(name, purchases, impressions, s) for name in NAMES] for s in situations]
     np.testing.assert_allclose(found, np.array(expected, np.float32), rtol=2e-5, atol=2e-6)
 
 
@@ -120,6 +131,27 @@ def test_words_of_searches_and_comments_meet_the_candidates_attributes() -> None
     ]
     found = featurise(spec(["said.category.any"]), History.of(events), situations).numeric
     assert found[:, 0].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_a_yield_needs_no_other_field_of_the_shown_family() -> None:
+    events: list[BehaviourEvent] = [
+        Impression(time=1.0, app="shop", item="a", outcome=1),
+        Impression(time=2.0, app="shop", item="a", outcome=0),
+        Impression(time=3.0, app="shop", item="b", outcome=0),
+    ]
+    names = ["engaged.item.yield", "engaged.activity.yield"]
+    found = featurise(spec(names), History.of(events), [Situation(3.0, "a"), Situation(4.0, "b")]).numeric
+    logs = [[math.log(1.2 / 5), math.log(1.2 / 5)], [math.log(0.2 / 4), math.log(1.2 / 6)]]
+    np.testing.assert_allclose(found, logs, rtol=1e-6)
+
+
+def test_the_personal_intercept_is_found_and_absent_without_history() -> None:
+    fields = spec(["bought.item.any", "bought.activity.one"])
+    assert fields.personal_intercept == (1, 1.0)
+    assert spec(["bought.item.any"]).personal_intercept is None
+    examples = featurise(fields, History.of([]), [Situation(0.0, "a")])
+    assert examples.numeric.tolist() == [[0.0, 1.0]]
+    assert not fields.contextual(examples.categorical, examples.numeric)[1].any()
 
 
 def test_the_contextual_view_hides_every_personal_column() -> None:

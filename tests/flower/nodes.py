@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from cli.owners import certify_all
 from client.behavior.events import BehaviourEvent, Comment, Impression, Purchase, Search, View
 from client.device import Node, NodeConfig
 from client.settings import Settings as DeviceSettings
@@ -101,20 +103,45 @@ def decide(
         node.gate.store_receipt(device, seal(receipt, key))
 
 
-BUDGET = {"epsilon_declared": 10.0, "epsilon_cap": 20.0, "rounds_max": 20}
+BUDGET = {"profile": "record_local", "rounds_max": 20}
+LINES = {"epsilon_declared": 10.0, "epsilon_cap": 20.0}
+ROOM = {"epsilon_declared": 1e6, "epsilon_cap": 1e7}
 TRAINING = {"clipping_norm": 1.0, "noise_multiplier": 4.0, "sampling_rate": 1.0, "local_steps": 1, "learning_rate": 0.5}
+USER_TRAINING = {"local_steps": 1, "expected_batch_size": 64, "learning_rate": 0.5}
+COHORT = {"devices_min": 4, "devices_max": 64, "dropout_fraction_max": 0.3, "corrupt_fraction_max": 0.0}
+RELEASE = {"clipping_norm": 1.0, "noise_multiplier": 8.0, "levels": 1024, "releases_max": 40}
+"""A user-level release of tests: enough noise for a line of its own, few levels, so that 16 bits are enough."""
+RELEASES = {
+    "training_update": RELEASE,
+    "calibration": RELEASE | {"releases_max": 2},
+    "evaluation": RELEASE | {"releases_max": 2, "bins": 8},
+}
 
 
 def write_policies(directory: Path, training: Mapping[str, float], **budget: object) -> Path:
-    """The house's documents with another privacy budget and a generous cadence."""
+    """The house's documents with another privacy budget and a generous cadence.
+
+    ``epsilon_declared`` and ``epsilon_cap`` are those of the profile's own lines, the others have room for anything;
+    ``releases`` and ``cohort`` replace whole entries.
+    """
     directory.mkdir(parents=True)
+    lines = LINES | {name: budget.pop(name) for name in list(budget) if name in LINES}
     for source in loader.DOCUMENTS.glob("*.yaml"):
         document = yaml.safe_load(source.read_text())
         if source.stem == "privacy_budget":
-            document |= BUDGET | budget | {"training": document["training"] | TRAINING | dict(training)}
+            document |= BUDGET | {"releases": RELEASES, "cohort": COHORT, "user_training": USER_TRAINING} | budget
+            document["training"] |= TRAINING | dict(training)
+            own = {"record_local": {"record"}, "user_distributed": {"user"}}.get(
+                document["profile"], {"record", "user"}
+            )
+            document["lines"] = [
+                line | (lines if line["unit"] in own else ROOM) | {"quotas": {}} for line in document["lines"]
+            ]
         if source.stem == "egress":
-            document["messages"][0]["per_day_max"] = 1000
-        (directory / source.name).write_text(yaml.safe_dump(document))
+            for rule in document["messages"]:
+                if rule.get("per_day_max") is not None:
+                    rule["per_day_max"] = 1000
+        (directory / source.name).write_text(yaml.safe_dump(json.loads(json.dumps(document))))  # JSON: no aliases
     return directory
 
 
@@ -126,6 +153,7 @@ def make_world(
     events: Events = some_events,
     environment: Mapping[str, str] | None = None,
     training: Mapping[str, float] | None = None,
+    window: tuple[float | None, float | None] = (None, None),
     **budget: object,
 ) -> World:
     """A world of ``nodes`` × ``devices`` consented devices, named ``n<i>-d<j>``."""
@@ -142,13 +170,15 @@ def make_world(
     }
     server = ServerSettings.from_env(env)
     key = keyfile.load_or_create(server.signing_key)
+    authority = keyfile.load_or_create(server.authority_key)
     world = World(home, home / "nodes", server, key, env)
     for i in range(nodes):
-        with Node.create(world.directory(i), world.settings(), NodeConfig(spec=SPEC)) as node:
-            node.pin([key.public], [NOTICE])
+        with Node.create(world.directory(i), world.settings(), NodeConfig(spec=SPEC, training_window=window)) as node:
+            node.pin([key.public], [NOTICE], [authority.public])
             for j in range(devices):
                 device = DeviceId(f"n{i}-d{j}")
                 report = node.recorder.record_all(device, events(device, i * devices + j))
                 assert not report.rejected, report
                 decide(node, key, device, ConsentState.GIVEN, Purpose, age=60)
+    certify_all([world.directory(i) for i in range(nodes)], authority)
     return world

@@ -18,7 +18,7 @@ from server.rounds.training import watch_nothing
 from server.storage import open_database
 from tests.flower.inline import InlineGrid
 from tests.flower.lab import Lab
-from tests.flower.nodes import World, make_world
+from tests.flower.nodes import ROOM, World, make_world
 
 SEEDED = {"RETICENT_SIMULATION": "1", "RETICENT_NOISE_SEED": "7"}
 NODES = 3
@@ -73,3 +73,24 @@ def test_a_superlink_and_three_supernodes_train_the_same_model(tmp_path: Path, m
         assert len(sent) == 3 * (ROUNDS + 1)
         with world.node(index) as node:
             assert len(node.ledger.entries(DeviceId(f"n{index}-d0"))) == ROUNDS + 1
+
+
+@pytest.mark.flower
+def test_secure_aggregation_over_a_superlink(tmp_path: Path) -> None:
+    """Every message gets a process of its own there: what a session remembers is on the devices' disks."""
+    world = make_world(
+        tmp_path, nodes=NODES, profile="user_distributed", environment={"RETICENT_SIMULATION": "1"}, **ROOM
+    )
+    nodes = [(world.directory(index), world.environment) for index in range(NODES)]
+    with Lab(tmp_path / "lab", server=world.environment, nodes=nodes) as lab:
+        done = lab.run(f"num-server-rounds=1 min-nodes={NODES} evaluate=false round-deadline-s=400", timeout_s=500)
+        assert done.status == "finished:completed", done.details + done.log + lab.logs()[-4000:]
+        assert "round 1/1" in done.log
+        assert f"9 of 9 devices from {NODES} of {NODES} nodes" in done.log
+    assert lab.survivors() == []
+    _, metrics = registered(world)
+    assert metrics["paid_calibration_devices"] == 3 * NODES
+    for index in range(NODES):
+        with world.node(index) as node:
+            kinds = [entry.kind.value for entry in node.ledger.entries(DeviceId(f"n{index}-d0"))]
+            assert kinds == ["training_update", "calibration"]

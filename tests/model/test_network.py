@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, logit
 from torch import nn
 
 from client.scoring import score, score_contextual
 from common.errors import NonFiniteValue, ShapeMismatch, SpecMismatch
 from common.model import arrays
+from common.model.feature_spec import FeatureSpec, NumericField
 from common.model.network import (
     SCORING_BATCH,
     build_network,
@@ -21,9 +22,10 @@ from common.model.network import (
     probabilities,
     read_vector,
     state,
+    with_view_shifts,
     write_vector,
 )
-from common.taxonomy import ModelFamily
+from common.taxonomy import FeatureBlock, ModelFamily
 from common.wire.messages import ModelSpec
 from tests.training.worlds import make_examples, make_model, make_spec, start_vector
 
@@ -164,3 +166,26 @@ def test_wrong_models_and_examples_are_refused_by_name() -> None:
         load_network(poisoned, model, SPEC)
     with pytest.raises(SpecMismatch):
         score(build_network(model, SPEC), make_examples(other, 2), SPEC)
+
+
+@families
+def test_each_view_moves_by_its_own_shift(family: ModelFamily) -> None:
+    one = NumericField(name="bought.activity.one", block=FeatureBlock.PERSONAL, center=0.5, scale=0.25)
+    spec = FeatureSpec(name="with one", version=1, categorical=SPEC.categorical, numeric=(*SPEC.numeric, one))
+    model, examples = make_model(spec, family), make_examples(spec, 50)
+    examples.numeric[:, -1] = 2.0
+    assert spec.personal_intercept == (len(SPEC.numeric), 2.0)
+    named = arrays.unflatten(start_vector(model, spec, 3), initial_arrays(model, spec))
+    moved = with_view_shifts(named, family, spec, personal=0.4, contextual=-0.3)
+    for predict, shift in ((score, 0.4), (score_contextual, -0.3)):
+        odds = [logit(predict(load_network(one, model, spec), examples, spec)) for one in (named, moved)]
+        np.testing.assert_allclose(odds[1] - odds[0], shift, atol=1e-4)
+
+
+def test_without_a_personal_intercept_both_views_move_alike() -> None:
+    model, examples = make_model(SPEC), make_examples(SPEC, 50)
+    named = initial_arrays(model, SPEC)
+    moved = with_view_shifts(named, ModelFamily.LOGISTIC, SPEC, personal=0.4, contextual=-0.3)
+    for predict in (score, score_contextual):
+        odds = [logit(predict(load_network(one, model, SPEC), examples, SPEC)) for one in (named, moved)]
+        np.testing.assert_allclose(odds[1] - odds[0], 0.4, atol=1e-4)

@@ -49,11 +49,11 @@ def change(folder: Path, name: str, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [
-        ("privacy_budget", "delta: .*", "delta: 1.0", r"privacy_budget\.delta: less_than"),
+        ("privacy_budget", "delta: .*", "delta: 1.0", r"privacy_budget\.lines\.0\.delta: less_than"),
         (
             "privacy_budget",
             "delta: .*",
-            "delta: 1.0e-5\ndelta: 1.0e-6",
+            "delta: 1.0e-5\n    delta: 1.0e-6",
             r"privacy_budget\.yaml, line \d+: a key appears",
         ),
         ("privacy_budget", r"noise_multiplier: [\d.]+", "noise_multiplier: .nan", "noise_multiplier"),

@@ -84,6 +84,31 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         list(exposures(write(tmp_path / "a.csv", [{"who": 1, "clicked": 1}]), CLICKS))
 
 
+_TABLE = "{name: x, base_rate: 0.1, columns: {label: y, user: u, item: i}, "
+
+
+def test_history_fields_come_in_their_order_with_their_own_constants(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    fields = "{bought.item.yield: {center: -2.5, scale: 1.25}, bought.item.any: {}}"
+    path.write_text(_TABLE + "history: {fields: " + fields + "}}")
+    first, second = load_description(path).feature_spec().numeric
+    assert (first.name, first.center, first.scale, first.clip) == ("bought.item.yield", -2.5, 1.25, 3.0)
+    assert (second.name, second.center, second.scale) == ("bought.item.any", 0.0, 1.0)
+
+
+def test_crossed_history_keeps_its_plain_names() -> None:
+    names = [number.name for number in CLICKS.feature_spec().numeric if number.name != "price"]
+    assert names[:2] == ["engaged.item.any", "engaged.item.count90"]
+    assert names[-3:] == ["shown.activity.count", "shown.activity.count30", "shown.activity.recent7"]
+    assert len(names) == 2 * (2 * 5 + 3)
+
+
+def test_the_grocery_model_is_small_enough_for_noise() -> None:
+    spec = load_description("completejourney").feature_spec()
+    assert (spec.table_rows, len(spec.numeric)) == (641, 17)
+    assert spec.personal_intercept is not None
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -93,6 +118,11 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         "{name: x, base_rate: 0.1, columns: {label: y}, history: {families: [engaged], attributes: [item]}}",
         "{name: x, base_rate: 0.1, columns: {label: y}, surprise: 1}",
         "name: [unclosed",
+        _TABLE + "history: {fields: {engaged.item.median: {}}}}",
+        _TABLE + "history: {fields: {sold.item.any: {}}}}",
+        _TABLE + "history: {fields: {engaged.brand.any: {}}}}",
+        _TABLE + "history: {fields: {engaged.item.any: {scale: 0}}}}",
+        _TABLE + "history: {fields: {engaged.item.any: {}}, families: [engaged]}}",
     ],
 )
 def test_a_broken_description_is_refused_by_name(tmp_path: Path, broken: str) -> None:

@@ -14,6 +14,7 @@ import client.app
 import client.egress
 import client.rounds
 from client.device import Node
+from client.features.cache import Part
 from client.journal import read_journal
 from client.store.keys import DeviceId
 from common.crypto.signing import SigningKey, key_ring
@@ -75,10 +76,10 @@ def spent(world: World) -> dict[str, float]:
 def fail_on(monkeypatch: pytest.MonkeyPatch, devices: set[str], error: Callable[[], Exception]) -> None:
     real = client.app.load_examples
 
-    def load(node: Node, device: DeviceId) -> Examples:
+    def load(node: Node, device: DeviceId, part: Part) -> Examples:
         if device in devices:
             raise error()
-        return real(node, device)
+        return real(node, device, part)
 
     monkeypatch.setattr(client.app._WARM, "_load", load)
 
@@ -122,10 +123,10 @@ def test_who_did_not_consent_is_neither_trained_nor_charged(world: World) -> Non
 def test_a_withdrawal_while_others_train_keeps_the_update_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     real = client.app.load_examples
 
-    def load(node: Node, device: DeviceId) -> Examples:
+    def load(node: Node, device: DeviceId, part: Part) -> Examples:
         if device == "n0-d2":  # the last one trains; the first one's update is already added
             decide(node, world.key, DeviceId("n0-d0"), ConsentState.WITHDRAWN, [Purpose.TRAIN_CONTRIBUTE], age=0)
-        return real(node, device)
+        return real(node, device, part)
 
     monkeypatch.setattr(client.app._WARM, "_load", load)
     run(world, num_server_rounds=1)

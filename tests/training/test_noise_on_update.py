@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
+from client.training.bounds import clip_bound
 from client.training.datasets import to_records
-from client.training.dp_sgd import DpSgd, clip_bound
+from client.training.dp_sgd import DpSgd
 from client.training.local import LocalTrainer
 from common.model.feature_spec import FeatureSpec
 from common.model.network import build_network, write_vector

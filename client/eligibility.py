@@ -1,0 +1,69 @@
+"""Which of a node's devices may take part in something now. Owns the questions to gate, door and ledger before it.
+
+Only asks; nothing is charged or sent here. Whoever is left out is told why in its own journal, and nobody else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from client.budget import Ledger, Reservation
+from client.consent import Gate
+from client.egress import Door
+from client.store.keys import DeviceId
+from common.taxonomy import Purpose, RefusalReason
+from policies import budget
+from policies.budget import PlannedRelease
+from policies.consent import Refusal
+
+
+def permitted(
+    gate: Gate,
+    door: Door[DeviceId, Reservation],
+    devices: Collection[DeviceId],
+    *,
+    kind: str,
+    needs: Sequence[Purpose],
+) -> list[DeviceId]:
+    """Devices whose live receipts permit every purpose, and that may send a message of this kind now.
+
+    Args:
+        gate: asked afresh for every device.
+        door: asked for its own reasons, the cadence among them; journals who is left out.
+        devices: of whom.
+        kind: of message.
+        needs: purposes of taking part; the last is the message's own.
+    """
+    barred: dict[DeviceId, RefusalReason] = {}
+    for device in devices:
+        answers = (gate.permits(device, purpose) for purpose in needs)
+        refusal = next((answer for answer in answers if isinstance(answer, Refusal)), None)
+        if refusal is not None:
+            barred[device] = refusal.reason
+    barred |= door.barred(kind, [device for device in devices if device not in barred], needs[-1])
+    door.keep_back(kind, barred, needs[-1])
+    return sorted(device for device in devices if device not in barred)
+
+
+def over_budget(
+    ledger: Ledger, planned: Sequence[PlannedRelease], devices: Sequence[DeviceId], *, simulation: bool
+) -> set[DeviceId]:
+    """Devices whose budget does not allow the releases as it stands; equal spends are looked at once.
+
+    Asked before a session begins, so that a device does not promise others a vector that it may not send.
+
+    Raises:
+        LedgerRolledBack: the ledger is older than what was spent; nobody may promise anything.
+    """
+    ledger.confirm()
+    if ledger.exhausted:
+        return set(devices)
+    verdicts: dict[tuple[object, ...], bool] = {}
+    found: set[DeviceId] = set()
+    for device in devices:
+        spent = tuple(ledger.spent(device))
+        if spent not in verdicts:
+            verdicts[spent] = budget.over(ledger.policy, spent, planned, simulation=simulation) is not None
+        if verdicts[spent]:
+            found.add(device)
+    return found

@@ -1,0 +1,235 @@
+"""Clipped sums of many devices' gradients, in closed form. Owns the tensor arithmetic; knows neither noise nor rounds.
+
+No gradient of a single record is ever formed. The gradient of a linear layer is an outer product d·hᵀ, so its squared
+norm over the views of a record is the sum over pairs of views of ⟨d, d'⟩⟨h, h'⟩; that of a table is the sum over pairs
+of look-ups of the same row of ⟨g, g'⟩, duplicates and other views included. The clipped sum is then one product per
+device. One record is all its views: one gradient, one norm, one clip.
+
+Source: Goodfellow, "Efficient per-example gradient computations" (arXiv 1510.01799); Li et al., "Large language models
+can be strong differentially private learners" (ICLR 2022), ghost clipping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from client.training.layout import Copies
+
+# Cancellation between the two views of a record may hide part of its norm from rounded sums. This many units in the
+# last place of what was summed are added, so a computed norm is never below the true one by more than rounding.
+NORM_ULPS = 64
+# Opacus adds it to every norm before it divides.
+NORM_FLOOR = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``m`` records of each of ``K`` devices, padded.
+
+    Attributes:
+        categorical: int64 ``[K, m, V, F]``.
+        numeric: floating ``[K, m, V, 1 + D]``, a 1 for the biases before the numbers.
+        labels: floating ``[K, m]``.
+        present: floating ``[K, m]``: 1 for a record, 0 for padding.
+        view_weights: floating ``[V]``.
+        distinct_fields: no two fields ever hold the same id, so only the same field in two views can.
+    """
+
+    categorical: torch.Tensor
+    numeric: torch.Tensor
+    labels: torch.Tensor
+    present: torch.Tensor
+    view_weights: torch.Tensor
+    distinct_fields: bool
+
+    @property
+    def devices(self) -> int:
+        """Number K of devices."""
+        return self.labels.shape[0]
+
+    @property
+    def fields(self) -> int:
+        """Number F of categorical fields."""
+        return self.categorical.shape[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a forward and a backward pass leave: every layer's inputs and the loss's derivatives by its outputs.
+
+    Attributes:
+        outward: ``[K, m, V, H + 1]``: last, by the logit; before it the same where a hidden unit is open and 0 where it
+            is shut, which times the head's weight is the derivative by the unit's sum. H is 0 in the logistic family.
+        inputs: ``[K, m, V, F * dim + 1 + D]``, what the hidden layer saw; in the logistic family the numbers.
+        rectified: ``[K, m, V, H]``, what the head saw; None in the logistic family.
+        looked_up: ``[K, m, V, F, dim]``, by the embeddings; None without any.
+    """
+
+    outward: torch.Tensor
+    inputs: torch.Tensor
+    rectified: torch.Tensor | None = None
+    looked_up: torch.Tensor | None = None
+
+    @property
+    def output(self) -> torch.Tensor:
+        """``[K, m, V]``, by the logit."""
+        return self.outward[..., -1]
+
+
+def add_gradients(
+    target: Copies, weights: Copies, batch: Batch, *, factor: float, clipping_bound: float | None = None
+) -> None:
+    """Add ``factor`` times each device's sum of (clipped) gradients to its row of ``target``.
+
+    Args:
+        target: K rows; may be ``weights`` itself, which is read first and written last.
+        weights: K copies, or one that all devices share.
+        batch: the records.
+        factor: minus the step size, say.
+        clipping_bound: L2 bound of one record's gradient; None clips nothing.
+    """
+    scale = batch.present * factor
+    if clipping_bound is None:
+        signals = _signals(weights, batch, scale)
+    else:
+        signals = _signals(weights, batch, None)
+        norms = squared_norms(signals, weights, batch).sqrt_()
+        scale.mul_((clipping_bound / norms.add_(NORM_FLOOR)).clamp_(max=1.0))
+        signals.outward.mul_(scale[..., None, None])
+        if signals.looked_up is not None:
+            signals.looked_up.mul_(scale[..., None, None, None])
+    _add(target, weights, signals, batch)
+
+
+def _signals(weights: Copies, batch: Batch, scale: torch.Tensor | None) -> Signals:
+    """Forward and backward to the layers' outputs in one pass over all records, each times ``scale`` ``[K, m]``."""
+    layout, copies = weights.layout, len(weights)
+    shape = batch.numeric.shape[:3]
+    numeric = batch.numeric.view(copies, -1, 1 + layout.numbers)
+    logits = _times(numeric, weights.linear)
+    if batch.fields:
+        cells = (batch.categorical + _own(weights.wide_cell, copies, batch)).view(-1)
+        found = weights.cells.index_select(0, cells).view(*logits.shape[:2], -1)
+        logits.add_(found.sum(-1, keepdim=True), alpha=layout.scale)
+    if not layout.hidden:
+        return Signals(_by_logit(logits.view(shape), batch, scale).unsqueeze(-1), batch.numeric)
+    inputs = numeric
+    if batch.fields:
+        rows = (batch.categorical + _own(weights.table_row, copies, batch)).view(-1)
+        inputs = torch.cat([weights.table.index_select(0, rows).view(*logits.shape[:2], -1), numeric], -1)
+    rectified = torch.bmm(inputs, weights.hidden_with_bias().transpose(1, 2)).relu_()
+    logits.add_(_times(rectified, weights.head))
+    outward = logits.new_empty(*logits.shape[:2], layout.hidden + 1)
+    _by_logit(logits.view(shape), batch, scale)
+    outward[..., -1:] = logits
+    gates = outward[..., :-1]
+    torch.ops.aten.threshold_backward.grad_input(logits.expand_as(gates), rectified, 0, grad_input=gates)
+    looked_up = None
+    if batch.fields:
+        looked_up = torch.bmm(gates, weights.embedding_columns * weights.head.unsqueeze(-1))
+        looked_up = looked_up.view(*batch.categorical.shape, layout.dim)
+    outward, inputs, rectified = (part.view(*shape, part.shape[-1]) for part in (outward, inputs, rectified))
+    return Signals(outward, inputs, rectified, looked_up)
+
+
+def _times(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """``[c, n, 1]``: rows ``[c, n, k]`` times a vector ``[c, k]`` each; many small products are quicker by elements."""
+    if len(vectors) == 1:
+        return torch.bmm(rows, vectors.unsqueeze(-1))
+    return (rows * vectors.unsqueeze(1)).sum(-1, keepdim=True)
+
+
+def _own(first: Callable[[torch.Tensor], torch.Tensor], copies: int, batch: Batch) -> torch.Tensor:
+    """Where a table begins for each device, int64 ``[copies, 1, 1, 1]``."""
+    return first(torch.arange(copies, device=batch.labels.device)).view(-1, 1, 1, 1)
+
+
+def _by_logit(logits: torch.Tensor, batch: Batch, scale: torch.Tensor | None) -> torch.Tensor:
+    """Derivative of ``scale`` times a record's loss by the logits ``[K, m, V]`` of its views; overwrites them."""
+    logits.sigmoid_().sub_(batch.labels.unsqueeze(-1)).mul_(batch.view_weights)
+    return logits if scale is None else logits.mul_(scale.unsqueeze(-1))
+
+
+def squared_norms(signals: Signals, weights: Copies, batch: Batch) -> torch.Tensor:
+    """Squared L2 norm of every record's gradient over all weights, ``[K, m]``, padding included."""
+    total = torch.zeros_like(batch.labels)
+    own = torch.zeros_like(batch.labels)
+    views = batch.view_weights.shape[0]
+    for one in range(views):
+        for other in range(one, views):
+            term = _inner(signals, weights, batch, (one, other))
+            total.add_(term, alpha=1 if one == other else 2)
+            if one == other:
+                own.add_(term)
+    # By Cauchy and Schwarz all that was added up is at most V times the sum over views of their own squared norms.
+    margin = NORM_ULPS * torch.finfo(total.dtype).eps * views if views > 1 else 0.0
+    return total.clamp_(min=0).add_(own, alpha=margin)
+
+
+def _inner(signals: Signals, weights: Copies, batch: Batch, views: tuple[int, int]) -> torch.Tensor:
+    """Inner product of the gradients of two views of every record, ``[K, m]``."""
+    matches = _same(batch, views)
+    layer = _dot(batch.numeric, views) + weights.layout.scale**2 * matches.sum((-2, -1))
+    if signals.rectified is not None:
+        layer.add_(_dot(signals.rectified, views))
+    one, other = views
+    inner = layer.mul_(signals.output[:, :, one]).mul_(signals.output[:, :, other])
+    if signals.rectified is None:
+        return inner
+    gates = signals.outward[:, :, one, :-1] * signals.outward[:, :, other, :-1]
+    squares = _times(gates.view(len(weights), -1, gates.shape[-1]), weights.head.square())
+    inner.add_(squares.view(inner.shape) * _dot(signals.inputs, views))
+    if signals.looked_up is not None:
+        inner.add_((_lookup_dots(signals.looked_up, batch, views) * matches).sum((-2, -1)))
+    return inner
+
+
+def _dot(values: torch.Tensor, views: tuple[int, int]) -> torch.Tensor:
+    """Inner products over the last dimension of two views of ``[K, m, V, n]``, ``[K, m]``."""
+    return (values[:, :, views[0]] * values[:, :, views[1]]).sum(-1)
+
+
+def _same(batch: Batch, views: tuple[int, int]) -> torch.Tensor:
+    """1 where two look-ups are of one row: ``[K, m, F, F]``, or its diagonal ``[K, m, 1, F]`` if the rest is 0."""
+    first, second = (batch.categorical[:, :, view] for view in views)
+    if batch.distinct_fields:
+        return (first == second).unsqueeze(2).to(batch.labels.dtype)
+    return (first.unsqueeze(-1) == second.unsqueeze(-2)).to(batch.labels.dtype)
+
+
+def _lookup_dots(looked_up: torch.Tensor, batch: Batch, views: tuple[int, int]) -> torch.Tensor:
+    """Inner products of the gradients of two views' look-ups, of the shape of ``_same``."""
+    first, second = (looked_up[:, :, view] for view in views)
+    if batch.distinct_fields:
+        return (first * second).sum(-1).unsqueeze(2)
+    return first @ second.transpose(-1, -2)
+
+
+def _add(target: Copies, weights: Copies, signals: Signals, batch: Batch) -> None:
+    """Add every device's sum over records of the gradients that the signals stand for."""
+    devices, layout = batch.devices, target.layout
+    outward = signals.outward.view(devices, -1, layout.hidden + 1)
+    inputs = signals.inputs.view(devices, outward.shape[1], -1)
+    # Products go through a contiguous result: only then does one call do all devices.
+    products = torch.bmm(outward.transpose(1, 2), inputs)
+    embedded = layout.inputs - layout.numbers if layout.hidden else 0
+    if layout.hidden and signals.rectified is not None:
+        by_head = weights.head.unsqueeze(-1)
+        target.hidden_bias.addcmul_(products[:, :-1, embedded], weights.head)
+        target.hidden[:, :, embedded:].addcmul_(products[:, :-1, embedded + 1 :], by_head)
+        target.hidden[:, :, :embedded].addcmul_(products[:, :-1, :embedded], by_head)
+        rectified = signals.rectified.view(devices, -1, layout.hidden)
+        head = torch.bmm(outward[..., -1:].transpose(1, 2), rectified).squeeze(1)
+        target.head.add_(head)
+    target.linear.add_(products[:, -1, embedded:])
+    if not batch.fields:
+        return
+    cells = (batch.categorical + _own(target.wide_cell, devices, batch)).view(-1)
+    each = (signals.output * layout.scale).unsqueeze(-1).expand(batch.categorical.shape)
+    target.cells.scatter_add_(0, cells, each.reshape(-1))
+    if signals.looked_up is not None:
+        rows = (batch.categorical + _own(target.table_row, devices, batch)).view(-1)
+        target.table.index_add_(0, rows, signals.looked_up.view(-1, layout.dim))

@@ -1,0 +1,71 @@
+"""Standard Gaussians from keystream bytes, fast. Owns the inverse of the normal distribution function on blocks.
+
+The same map as ``ndtri`` of the same uniforms, one Gaussian per 8 bytes, odd in u - 1/2, with a relative error below
+1e-6 in the middle and none in the tails: beyond 2.93 standard deviations ``ndtri`` itself is called. Inputs are single
+draws, so a stream gives the same numbers whatever the sizes of the calls.
+
+Privacy:
+    Noise h(x) instead of x, h monotone with |h(x)/x - 1| < 1e-6, changes the privacy loss of the Gaussian mechanism by
+    a sum of independent terms of standard deviation about 1e-6 / z in all, far below what float32 weights round away.
+
+Source: Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), single precision, central branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+BLOCK = 1 << 15  # a block and its temporaries fit a processor's second-level cache
+_CENTRAL = 5.0  # -ln(1 - x²) up to which the polynomial holds: 99.3 % of all draws
+_COEFFICIENTS = np.sqrt(2) * np.array(
+    [
+        2.81022636e-08,
+        3.43273939e-07,
+        -3.5233877e-06,
+        -4.39150654e-06,
+        0.00021858087,
+        -0.00125372503,
+        -0.00417768164,
+        0.246640727,
+        1.50140941,
+    ]
+)
+
+
+def gaussians(read: Callable[[int], bytes], count: int) -> npt.NDArray[np.float64]:
+    """Independent standard Gaussians, float64 ``[count]``.
+
+    Args:
+        read: the next so many bytes of a secret stream.
+        count: how many.
+    """
+    result = np.empty(count)
+    for start in range(0, count, BLOCK):
+        part = result[start : start + BLOCK]
+        _fill(part, np.frombuffer(read(8 * part.size), "<u8"))
+    return result
+
+
+def _fill(result: npt.NDArray[np.float64], bits: npt.NDArray[np.uint64]) -> None:
+    """Turn 64 random bits each into a Gaussian; the upper 52 count."""
+    bits = bits >> np.uint64(12)
+    odd = (bits | np.uint64(0x3FF << 52)).view(np.float64)  # 1 + bits / 2^52
+    odd -= 1.5
+    odd *= 2
+    odd += 2.0**-52  # 2u - 1 for the uniform u of NoiseSource, every step exact
+    inside = (1 - np.square(odd)).astype(np.float32)
+    depth = np.log(inside, out=inside)  # -w of the source
+    far = depth < -_CENTRAL
+    depth += np.float32(_CENTRAL / 2)
+    np.negative(depth, out=depth)
+    value = np.full_like(depth, _COEFFICIENTS[0])
+    for coefficient in _COEFFICIENTS[1:].astype(np.float32):
+        value *= depth
+        value += coefficient
+    np.multiply(odd, value, out=result)
+    tails = np.flatnonzero(far)
+    result[tails] = ndtri((bits[tails].astype(np.float64) + 0.5) * 2.0**-52)

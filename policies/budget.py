@@ -1,0 +1,174 @@
+"""The budget filter. Pure: what was spent and what is planned in, whether it fits out; it stores and reads nothing.
+
+A release is allowed if the ε composed of everything on its line, itself included, stays within the line's cap, and
+then if the same holds within the quota of its purpose. The cap is the guarantee: quotas alone are unsound, because an
+adversary that chooses the next purpose by what the last one answered composes all of them. Lines are never mixed.
+
+Participants are charged in full: a ledger that knows who took part may not claim that nobody knew. Only a device's
+own secret sample of its own records (unit record, trust local) is amplified.
+
+**Source:** Rogers et al. 2016, "Privacy Odometers and Filters"; Feldman and Zrnic 2021, "Individual Privacy Accounting
+via a Rényi Filter" (RDP); Smith and Thakurta 2022, "Fully Adaptive Composition for Gaussian DP"; arXiv 2506.05290 for
+the cap across purposes. Parameters of what may be released come from a public document, never from earlier answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from common.errors import ContractError
+from common.privacy import accountant
+from common.privacy.parameters import MechanismUse
+from common.taxonomy import Mechanism, PrivacyUnit, Profile, Purpose, ReleaseKind
+from policies.releases import line_for
+from policies.schema import BudgetLine, PrivacyBudgetPolicy
+
+DAY_S: Final = 86_400.0
+Spent = Sequence[tuple[Purpose, MechanismUse]]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRelease:
+    """One release that somebody is about to make.
+
+    Attributes:
+        kind: what is released.
+        use: what it costs, in the accountant's words.
+    """
+
+    kind: ReleaseKind
+    use: MechanismUse
+
+    @property
+    def purpose(self) -> Purpose:
+        """The consent purpose that permits it, and whose quota it is charged to."""
+        return self.kind.purpose
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """Why planned releases are not allowed.
+
+    Attributes:
+        line: on which line.
+        quota: whose quota would be passed; None if it is the cap of the whole line.
+        epsilon_would_be: ε with what is planned.
+        epsilon_max: the cap or quota.
+    """
+
+    line: BudgetLine
+    quota: Purpose | None
+    epsilon_would_be: float
+    epsilon_max: float
+
+    @property
+    def bound(self) -> str:
+        """The bound's name: ``cap``, or the purpose of the quota."""
+        return "cap" if self.quota is None else self.quota.value
+
+    def said_of(self, devices: int) -> str:
+        """That so many devices are past the bound, in one line."""
+        spent, most = f"{self.epsilon_would_be:.4g}", f"{self.epsilon_max:g}"
+        return f"{devices} devices have spent ε = {spent} per {self.line.unit.value}; the {self.bound} is {most}"
+
+
+def headline(policy: PrivacyBudgetPolicy) -> BudgetLine:
+    """The line that a training under this document is stated on first: user level where there is any."""
+    unit = PrivacyUnit.RECORD if policy.profile in {Profile.RECORD_LOCAL, Profile.NON_PRIVATE} else PrivacyUnit.USER
+    return next((line for line in policy.lines if line.unit is unit), policy.lines[0])
+
+
+def check(policy: PrivacyBudgetPolicy, planned: Sequence[PlannedRelease]) -> None:
+    """Whether such releases can be charged at all.
+
+    Raises:
+        ContractError: none are planned, or one claims amplification that nobody keeps secret.
+        PolicyError: one has no line in the document.
+    """
+    if not planned:
+        raise ContractError("a reservation names at least one release")
+    for release in planned:
+        line_for(policy, release.use)
+        if release.use.unit is PrivacyUnit.USER and release.use.sampling_rate < 1:
+            raise ContractError("a participant is charged in full: no amplification by who else might have taken part")
+
+
+def over(
+    policy: PrivacyBudgetPolicy, spent: Spent, planned: Sequence[PlannedRelease], *, simulation: bool = False
+) -> OverBudget | None:
+    """The first bound on any line that the planned releases would pass together, or None if all fit.
+
+    Args:
+        policy: the privacy budget document.
+        spent: everything one device was charged in the period, with its purposes.
+        planned: releases that ``check`` has passed; all or none are made.
+        simulation: True lets releases without any noise through, at ε = ∞; never on a real device.
+    """
+    for line in policy.lines:
+        if any(_on(line, release.use) for release in planned):
+            found = allows(line, spent, planned, simulation=simulation)
+            if found is not None:
+                return found
+    return None
+
+
+def allows(
+    line: BudgetLine, spent: Spent, planned: Sequence[PlannedRelease], *, simulation: bool = False
+) -> OverBudget | None:
+    """The cap or quota of one line that the planned releases would pass, or None if they fit. The cap comes first.
+
+    Args:
+        line: the line; whatever lies on another is left out.
+        spent: everything one device was charged in the period.
+        planned: releases to be made together.
+        simulation: see ``over``.
+
+    Returns:
+        None exactly when ε of everything on the line stays within its cap, and that of each planned purpose within
+        its quota.
+    """
+    mine = [(release.purpose, release.use) for release in planned if _on(line, release.use)]
+    together = [*(pair for pair in spent if _on(line, pair[1])), *mine]
+    if any(_noiseless(use) for _, use in together) and simulation:
+        return None  # what has no noise protects nobody: a simulation goes on, and shows ∞ from then on
+    return _passed(line, together, dict.fromkeys(purpose for purpose, _ in mine))
+
+
+def passed(line: BudgetLine, spent: Spent) -> OverBudget | None:
+    """The cap or quota of one line that has been passed already, or None: what an honest ledger never shows."""
+    mine = [(purpose, use) for purpose, use in spent if _on(line, use)]
+    return _passed(line, mine, line.quotas)
+
+
+def _passed(line: BudgetLine, together: Spent, purposes: Iterable[Purpose]) -> OverBudget | None:
+    total = accountant.epsilon([use for _, use in together], line.delta)
+    if not total <= line.epsilon_cap:
+        return OverBudget(line, None, total, line.epsilon_cap)
+    for purpose in purposes:
+        quota = line.quotas.get(purpose)
+        if quota is not None:
+            part = accountant.epsilon([use for owner, use in together if owner is purpose], line.delta)
+            if not part <= quota:
+                return OverBudget(line, purpose, part, quota)
+    return None
+
+
+def uses_on(line: BudgetLine, spent: Iterable[tuple[Purpose, MechanismUse]]) -> list[MechanismUse]:
+    """The uses that lie on one line."""
+    return [use for _, use in spent if _on(line, use)]
+
+
+def period_of(day: int, period_days: int, latest: int | None) -> int:
+    """Number of the running period: fixed spans since the epoch, never earlier than one already charged."""
+    current = day // period_days
+    return current if latest is None else max(current, latest)
+
+
+def _on(line: BudgetLine, use: MechanismUse) -> bool:
+    return (use.unit, use.relation, use.trust) == (line.unit, line.relation, line.trust)
+
+
+def _noiseless(use: MechanismUse) -> bool:
+    return use.mechanism is Mechanism.NONE or use.noise_multiplier == 0

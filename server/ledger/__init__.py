@@ -1,0 +1,1 @@
+"""The server's own privacy ledger: what it has let each device identity release."""

@@ -1,0 +1,91 @@
+"""Tables of the server's ledger. Owns their columns: a device is the hash of its identity key, nothing else.
+
+Compact: what devices have in common is written once. A charge holds its members as one packed list of numbers; a
+subject's row holds what it has spent in the period, so that a budget query is one indexed read.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Integer, LargeBinary, Text
+from sqlmodel import Field, SQLModel
+
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+
+class LedgerUse(SQLModel, table=True):
+    """One mechanism with its parameters, for one kind of release; append-only.
+
+    Attributes:
+        digest: SHA-256 of kind and description, hex.
+        description: ``MechanismUse`` as JSON.
+    """
+
+    __tablename__ = "ledger_use"
+
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(max_length=64, unique=True)
+    kind: str = Field(max_length=40)
+    description: str = Field(sa_type=Text)
+
+
+class LedgerSubject(SQLModel, table=True):
+    """One device identity and its spend.
+
+    Attributes:
+        number: by which members of charges are named.
+        pseudonym: first 16 bytes of the hash of the identity key.
+        period: of ``spend``; an earlier one than the running means nothing is spent yet.
+        spend: packed pairs of (use, times), ascending by use.
+    """
+
+    __tablename__ = "ledger_subject"
+
+    number: int = Field(primary_key=True, sa_type=_NUMBER, sa_column_kwargs={"autoincrement": False})
+    pseudonym: bytes = Field(sa_type=LargeBinary, unique=True)
+    period: int
+    spend: bytes = Field(sa_type=LargeBinary)
+
+
+class LedgerCharge(SQLModel, table=True):
+    """One cause: a session of secure aggregation, or a round whose devices the server does not know.
+
+    Attributes:
+        cause: unique; the same cause is never charged twice to one device.
+        day: days since the epoch.
+        members: packed numbers of the subjects that were charged.
+        settled: packed numbers of those that are in a released sum; None until then.
+        devices: how many were charged.
+        unnamed: how many of them are not known by identity.
+        barred: how many were refused.
+    """
+
+    __tablename__ = "ledger_charge"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_NUMBER)
+    cause: str = Field(max_length=200, unique=True)
+    run_id: str = Field(max_length=200, index=True)
+    period: int = Field(index=True)
+    day: int
+    members: bytes = Field(sa_type=LargeBinary)
+    settled: bytes | None = Field(default=None, sa_type=LargeBinary)
+    devices: int
+    unnamed: int
+    barred: int
+
+
+class LedgerRelease(SQLModel, table=True):
+    """One release of a charge.
+
+    Attributes:
+        epsilon: ε at ``delta`` of this release alone, for one device, without amplification.
+        rho: its ρ of zero-concentrated DP; None where only privacy loss distributions compose it.
+    """
+
+    __tablename__ = "ledger_release"
+
+    charge_id: int = Field(primary_key=True, foreign_key="ledger_charge.id", sa_type=_NUMBER)
+    position: int = Field(primary_key=True)
+    use_id: int = Field(foreign_key="ledger_use.id")
+    epsilon: float
+    rho: float | None = None
+    delta: float

@@ -1,0 +1,128 @@
+"""One paid release beside any training: quality of a registered model, or feature histograms. Owns its order.
+
+The same session, the same charges and the same disclosure as in a training; what comes back is figures, not a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flwr.serverapp import Grid
+
+from common.crypto.signing import PublicKey, SigningKey, key_ring
+from common.errors import CheckpointConflict, PolicyError, ReticentError
+from common.model import arrays
+from common.model.feature_spec import FeatureSpec
+from common.model.measurement import FieldHistogram, read_histogram
+from common.model.network import initial_arrays
+from common.privacy.parameters import PrivacyStatement
+from common.taxonomy import Task
+from common.wire.messages import ModelSpec
+from policies.loader import LoadedPolicies
+from server.ledger.service import ServerLedger
+from server.registry.service import Registry
+from server.rounds.accounting import PROTECTED, Costs
+from server.rounds.charges import ChargeBook
+from server.rounds.checkpoint import Checkpoint, CheckpointStore
+from server.rounds.optimiser import OptimiserState
+from server.rounds.paid import evaluated
+from server.rounds.plan import Protection
+from server.rounds.release_rounds import Outcome, Rounds
+from server.rounds.training_config import TrainingConfig
+from server.storage import Database
+
+SCOPE = "a device that took part in this measurement"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a measurement found.
+
+    Attributes:
+        figures: of an evaluation, with intervals that include the noise.
+        histograms: of features, noisy, by field.
+        devices: in the sum.
+        lines: what it cost each of them.
+    """
+
+    run_id: str
+    task: Task
+    devices: int
+    lines: tuple[PrivacyStatement, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+    histograms: Mapping[str, FieldHistogram] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """All that a measurement needs, built by ``server.app``."""
+
+    config: TrainingConfig
+    spec: FeatureSpec
+    policies: LoadedPolicies
+    database: Database
+    signer: SigningKey
+    authorities: tuple[PublicKey, ...]
+    lease_s: float = 20.0
+
+    def run(self, grid: Grid) -> Measured:
+        """One session of ``config.task``.
+
+        Raises:
+            PolicyError: the policy has no such release, or the profile does not go through secure aggregation.
+            TooFewSurvivors, SumOutOfRange: it failed; its charge stays.
+            NotFound: there is no model to evaluate.
+        """
+        protection = self.config.protection(self.policies.policies.privacy_budget)
+        if not protection.allows(self.config.task):
+            raise PolicyError(f"the privacy budget document has no release for the task {self.config.task.value}")
+        model, weights = self._model()
+        store = CheckpointStore(self.database, holder=secrets.token_hex(8), lease_s=self.lease_s)
+        run_id = self.config.run_name or f"{self.config.task.value}-{secrets.token_hex(8)}"
+        start = Checkpoint(0, weights, OptimiserState.start(0), protection.clip_start)
+        lease, _ = store.claim(run_id, self.config.digest(self.spec, protection), lambda: start)
+        book = ChargeBook(self.database, run_id)
+        rounds = Rounds(
+            grid=grid,
+            run_id=run_id,
+            config=self.config,
+            model=model,
+            spec=self.spec,
+            protection=protection,
+            policy_digest=self.policies.digests["privacy_budget"],
+            signer=self.signer,
+            authorities=self.authorities,
+            ledger=ServerLedger(self.database, self.policies.policies.privacy_budget),
+            book=book,
+            beat=lambda: store.beat(lease),
+        )
+        try:
+            found = rounds.once(self.config.task, 1, weights, protection.clip_start)
+            store.finish(lease, None)
+        except (Exception, KeyboardInterrupt) as error:
+            with contextlib.suppress(CheckpointConflict):
+                store.abort(lease, error.name if isinstance(error, ReticentError) else type(error).__name__)
+            raise
+        return self._measured(run_id, found, book, protection, model)
+
+    def _model(self) -> tuple[ModelSpec, arrays.Arrays]:
+        """What is evaluated; for histograms any weights will do, so public ones are sent."""
+        if self.config.task is Task.EVALUATE:
+            registry = Registry(self.database.sessions, key_ring(self.signer.public))
+            manifest, weights, _ = registry.verified(self.config.model_version or None)
+            return manifest.model, weights
+        model = self.config.model(self.spec)
+        return model, initial_arrays(model, self.spec)
+
+    def _measured(
+        self, run_id: str, found: Outcome, book: ChargeBook, protection: Protection, model: ModelSpec
+    ) -> Measured:
+        task, devices = self.config.task, found.contributions
+        lines = Costs(protection.policy, PROTECTED).totals(book.all(), SCOPE)
+        if task is Task.EVALUATE:
+            return Measured(run_id, task, devices, lines, figures=evaluated(found, model, protection.bins))
+        histograms = read_histogram(found.sums[0], self.spec, devices=devices, noise_stddev=found.noise_stddevs[0])
+        return Measured(run_id, task, devices, lines, histograms=histograms)

@@ -1,0 +1,1 @@
+"""Privacy signals over HTTP: what a request carries, what it opposes here, and what is published about GPC."""

@@ -1,0 +1,392 @@
+"""A ledger that was put back, lost, cut or edited is seen; nothing is released until its owner accepts it as spent."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.budget import Ledger, Reservation
+from client.store import ledger_chain
+from client.store.keys import DeviceId
+from client.store.ledger_chain import Anchor, Mark
+from common.errors import BudgetExhausted, LedgerRolledBack, StoreError, VaultCorrupt
+from tests.ledger.worlds import DAY, NOW, POLICY, RECORD_LINE, ROUND
+
+ANNA, BEN = DeviceId("anna"), DeviceId("ben")
+
+
+class Home:
+    """A ledger's directory, which is opened and closed as a device's program would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.now = folder, NOW
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        with contextlib.closing(Ledger.open(self.folder / "ledger.db", POLICY, now=lambda: self.now)) as book:
+            yield book
+
+    def charge(self, cause: str, device: DeviceId = ANNA) -> Reservation | BudgetExhausted:
+        with self.ledger() as book:
+            return book.reserve([device], ROUND, cause=cause)[device]
+
+    @property
+    def anchor(self) -> Path:
+        return self.folder / "keys" / "ledger.anchor"
+
+    def copy_ledger(self, to: Path) -> None:
+        to.mkdir()
+        for file in self.folder.glob("ledger.db*"):
+            shutil.copy(file, to / file.name)
+
+    def put_back(self, copy: Path) -> None:
+        for file in self.folder.glob("ledger.db*"):
+            file.unlink()
+        for file in copy.iterdir():
+            shutil.copy(file, self.folder / file.name)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "home").mkdir()
+    return Home(tmp_path / "home")
+
+
+def refused(home: Home) -> bool:
+    """Whether nothing at all may be released."""
+    with home.ledger() as book:
+        outcomes = []
+        for attempt in (lambda: book.reserve([BEN], ROUND, cause="x"), lambda: book.settle([]), book.confirm):
+            try:
+                attempt()
+                outcomes.append(False)
+            except LedgerRolledBack:
+                outcomes.append(True)
+    assert len(set(outcomes)) == 1
+    return outcomes[0]
+
+
+def test_an_older_copy_put_back_is_seen(home: Home, tmp_path: Path) -> None:
+    for number in range(3):
+        home.charge(f"run/{number}")
+    home.copy_ledger(tmp_path / "copy")
+    assert not refused(home)
+    home.charge("run/3")
+    home.put_back(tmp_path / "copy")
+    assert refused(home)
+    with home.ledger() as book:
+        assert len(book.entries(ANNA)) == 6  # its owner may still read it
+        assert "anchor: the privacy ledger is older" in book.verify().problems[0]
+
+
+def test_the_newest_copy_put_back_is_fine(home: Home, tmp_path: Path) -> None:
+    home.charge("run/0")
+    home.copy_ledger(tmp_path / "copy")
+    home.put_back(tmp_path / "copy")
+    assert not refused(home)
+
+
+def test_a_lost_ledger_is_seen(home: Home) -> None:
+    home.charge("run/0")
+    for file in home.folder.glob("ledger.db*"):
+        file.unlink()
+    assert refused(home)
+
+
+def test_a_lost_or_damaged_anchor_is_seen(home: Home) -> None:
+    home.charge("run/0")
+    whole = home.anchor.read_bytes()
+    home.anchor.unlink()
+    assert refused(home)
+    for damaged in (b"", whole[:-1], b"x" * len(whole), whole[:40] + b"\1" * (len(whole) - 40)):
+        home.anchor.write_bytes(damaged)
+        assert refused(home)
+    home.anchor.write_bytes(whole)
+    assert not refused(home)
+    Anchor(home.anchor.with_name("other")).create()
+    home.anchor.with_name("other").replace(home.anchor)  # a fresh one, of another key
+    assert refused(home)
+
+
+def test_another_device_s_ledger_is_seen(home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / "other")
+    for place in (home, other):
+        for number in range(3):
+            place.charge(f"run/{number}")
+    other.charge("run/3")
+    other.copy_ledger(tmp_path / "copy")
+    home.put_back(tmp_path / "copy")
+    assert refused(home)
+
+
+def test_a_crash_between_ledger_and_anchor_is_fine(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.charge("run/0")
+    behind = home.anchor.read_bytes()
+    home.charge("run/1")
+    home.charge("run/2")
+    home.anchor.write_bytes(behind)  # as if the program had ended twice before it wrote the anchor
+    assert not refused(home)
+    with home.ledger() as book:
+        assert book.verify().problems == ()
+
+    def failing(*_: object) -> None:
+        raise StoreError("no")
+
+    monkeypatch.setattr(Anchor, "write", failing)
+    with pytest.raises(StoreError):
+        home.charge("run/4", BEN)
+    monkeypatch.undo()
+    with home.ledger() as book:
+        assert book.epsilon(BEN) > 0  # over-counted, never under-counted
+
+
+@pytest.mark.parametrize("forgery", ["extra link", "changed link"])
+def test_a_forged_continuation_is_seen(home: Home, forgery: str) -> None:
+    home.charge("run/0")
+    behind = home.anchor.read_bytes()
+    home.charge("run/1")
+    home.anchor.write_bytes(behind)
+    with sqlite3.connect(home.folder / "ledger.db") as connection:
+        connection.execute("DROP TRIGGER a_link_is_never_changed")
+        if forgery == "extra link":
+            connection.execute("INSERT INTO chain SELECT sequence + 1, what, root, link FROM chain WHERE sequence = 2")
+        else:
+            connection.execute("UPDATE chain SET what = 'x' WHERE sequence = 2")
+    assert refused(home)
+
+
+def test_reset_counts_the_whole_period_as_spent_and_the_next_begins_afresh(home: Home, tmp_path: Path) -> None:
+    home.charge("run/0")
+    home.copy_ledger(tmp_path / "copy")
+    home.charge("run/1")
+    home.put_back(tmp_path / "copy")
+    period, moved = Ledger.recover(home.folder / "ledger.db", POLICY, now=lambda: home.now)
+    assert (period, moved) == (NOW // DAY // 100, None)
+    assert all(isinstance(home.charge("new", name), BudgetExhausted) for name in (ANNA, BEN))
+    with home.ledger() as book:
+        assert book.exhausted
+        assert (book.epsilon(ANNA), book.remaining(BEN)) == (5.0, 0.0)
+        said = book.statement(BEN, RECORD_LINE)
+        assert (said.epsilon, "lost ledger" in said.composition) == (5.0, True)
+        assert book.verify().problems == ()
+        assert book.refusals(BEN)[0].bound == "cap"
+    home.now += 100 * DAY
+    assert isinstance(home.charge("later"), Reservation)
+    home.now -= 100 * DAY
+    with home.ledger() as book:
+        assert not book.exhausted  # the period that was begun runs on
+        assert book.epsilon(ANNA) > 0
+
+
+@pytest.mark.parametrize("loss", ["ledger gone", "ledger damaged", "anchor gone", "anchor damaged", "both gone"])
+def test_reset_goes_on_from_any_loss(home: Home, loss: str) -> None:
+    home.charge("run/0")
+    files = [home.folder / "ledger.db"] if loss.startswith("ledger") else [home.anchor]
+    for file in files if loss != "both gone" else [home.folder / "ledger.db", home.anchor]:
+        if loss.endswith("gone"):
+            file.unlink()
+        else:
+            file.write_bytes(b"x" * file.stat().st_size)
+    for file in home.folder.glob("ledger.db-*"):
+        file.unlink()
+    if loss == "ledger damaged":
+        with pytest.raises(VaultCorrupt):
+            home.charge("run/1")
+    elif loss != "both gone":
+        assert refused(home)
+    _, moved = Ledger.recover(home.folder / "ledger.db", POLICY, now=lambda: home.now)
+    assert (moved is not None) == (loss == "ledger damaged")
+    assert isinstance(home.charge("run/1"), BudgetExhausted)
+    with home.ledger() as book:
+        assert book.verify().problems == ()
+    home.now += 100 * DAY
+    assert isinstance(home.charge("run/2"), Reservation)
+
+
+def test_a_lost_ledger_of_a_later_period_than_the_clock_says_exhausts_that_one(home: Home) -> None:
+    home.now += 200 * DAY
+    home.charge("run/0")
+    home.now -= 200 * DAY
+    (home.folder / "ledger.db").unlink()
+    period, _ = Ledger.recover(home.folder / "ledger.db", POLICY, now=lambda: home.now)
+    assert period == NOW // DAY // 100 + 2
+    assert isinstance(home.charge("run/1"), BudgetExhausted)
+
+
+TAMPERING = {
+    "a_use": ("UPDATE uses SET description = replace(description, '5.0', '50.0')", "charges: row 1 was changed"),
+    "a_release": ("UPDATE releases SET epsilon = 0.01 WHERE charge = 2", "charges: row 2 was changed"),
+    "an_entry": ("DELETE FROM entries WHERE charge = 2", "entries: those of charge 2"),
+    "another_entry": ("UPDATE entries SET device = 2 WHERE charge = 1", "entries: those of charge 1"),
+    "a_charge": (
+        "PRAGMA foreign_keys = OFF; DELETE FROM entries WHERE charge = 3; DELETE FROM charges WHERE id = 3",
+        "charges: a row is missing",
+    ),
+    "spend": ("UPDATE spend SET times = times - 1 WHERE device = 1", "spend: device anna"),
+    "spend_dropped": ("DELETE FROM spend WHERE device = 2", "spend: device ben"),
+    "a_link": ("UPDATE chain SET what = 'x' WHERE sequence = 2", "chain: link 2 is not genuine"),
+    "exhausted": ("DELETE FROM exhausted", "is no longer marked as spent"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERING)
+def test_verify_names_the_first_bad_row(home: Home, name: str) -> None:
+    statement, expected = TAMPERING[name]
+    home.charge("run/0")
+    home.charge("run/1")
+    home.charge("run/2", BEN)
+    if name == "exhausted":
+        Ledger.recover(home.folder / "ledger.db", POLICY, now=lambda: home.now)
+    with home.ledger() as book:
+        assert book.verify().problems == ()
+    connection = sqlite3.connect(home.folder / "ledger.db", isolation_level=None)
+    triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for (trigger,) in triggers:
+        connection.execute(f"DROP TRIGGER {trigger}")
+    connection.executescript(statement)
+    connection.close()
+    with home.ledger() as book:
+        assert expected in book.verify().problems[0]
+
+
+def test_verify_sees_a_device_over_its_cap(home: Home) -> None:
+    for number in range(5):
+        home.charge(f"run/{number}")
+    tight = POLICY.model_copy(update={"lines": (RECORD_LINE.model_copy(update={"epsilon_cap": 1.0}),)})
+    with contextlib.closing(Ledger.open(home.folder / "ledger.db", tight, now=lambda: NOW)) as book:
+        assert "caps: 1 devices have spent" in book.verify().problems[0]
+
+
+def test_a_torn_anchor_keeps_the_mark_before(tmp_path: Path) -> None:
+    anchor = Anchor(tmp_path / "a")
+    anchor.create()
+    assert anchor.read() == Mark(0, 0, ledger_chain.NOTHING)
+    marks = [Mark(number, 7, bytes([number]) * 32) for number in range(1, 6)]
+    for mark in marks:
+        before = anchor.path.read_bytes()
+        anchor.write(mark)
+        after = anchor.path.read_bytes()
+        for cut in range(0, len(after), 7):
+            anchor.path.write_bytes(after[:cut] + before[cut:])
+            found = anchor.read()
+            assert found is not None
+            assert mark.sequence - 1 <= found.sequence <= mark.sequence
+        anchor.path.write_bytes(after)
+    anchor.write(marks[2])  # an older one never replaces a newer one
+    assert anchor.read() == marks[4]
+
+
+# ── real processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _charge_until_killed(folder: Path, ready: object) -> None:
+    home = Home(folder)
+    with home.ledger() as book:
+        for number in range(100_000):
+            book.reserve([DeviceId(f"d{number % 50}")], ROUND, cause=f"run/{number}")
+            if number == 5:
+                ready.set()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("delay_ms", [0, 3, 11])
+def test_a_kill_in_the_middle_of_reserving_loses_nothing(home: Home, delay_ms: int) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=_charge_until_killed, args=(home.folder, ready))
+    process.start()
+    assert ready.wait(30)
+    seen = []
+    with home.ledger() as book:
+        seen = [(device, book.epsilon(device)) for device in book.devices()]
+    process.join(delay_ms / 1000)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    assert not refused(home)
+    with home.ledger() as book:
+        assert book.verify().problems == ()
+        assert len(book.entries()) >= 12
+        assert all(book.epsilon(device) >= before for device, before in seen)
+
+
+def _charge_then_die(folder: Path) -> None:
+    Home(folder).charge("run/1")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_charge_survives_a_kill(home: Home) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_charge_then_die, args=(home.folder,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    with home.ledger() as book:
+        assert [entry.state for entry in book.entries(ANNA)] == ["reserved", "reserved"]
+
+
+def _charge_many(folder: Path, name: str, results: object) -> None:
+    home = Home(folder)
+    granted = sum(isinstance(home.charge(f"{name}/{number}"), Reservation) for number in range(15))
+    results.put(granted)  # type: ignore[attr-defined]
+
+
+def test_two_processes_share_one_budget_and_one_chain(home: Home) -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    both = [context.Process(target=_charge_many, args=(home.folder, name, results)) for name in ("one", "two")]
+    for process in both:
+        process.start()
+    granted = sum(results.get(timeout=60) for _ in both)
+    for process in both:
+        process.join(30)
+        assert process.exitcode == 0
+    assert granted == 20
+    assert not refused(home)
+    with home.ledger() as book:
+        assert len(book.entries(ANNA)) == 40
+        assert book.verify().problems == ()
+
+
+def test_two_handles_in_one_process_share_one_budget(home: Home) -> None:
+    with home.ledger() as one, home.ledger() as two:
+        granted = sum(
+            isinstance(book.reserve([ANNA], ROUND, cause=f"{name}/{number}")[ANNA], Reservation)
+            for number in range(15)
+            for name, book in (("one", one), ("two", two))
+        )
+        assert granted == 20
+        assert two.epsilon(ANNA) == one.epsilon(ANNA)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 5000])
+def test_a_damaged_ledger_stops_everything(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ledger.db").write_bytes(content)
+    with pytest.raises(VaultCorrupt, match="the privacy ledger"):
+        Ledger.open(tmp_path / "ledger.db", POLICY, now=lambda: NOW)
+    assert (tmp_path / "ledger.db").read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.95])
+def test_a_truncated_or_overwritten_ledger_is_named(home: Home, cut: float) -> None:
+    for number in range(10):
+        home.charge(f"run/{number}")
+    path = home.folder / "ledger.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * cut)])
+    with pytest.raises(StoreError):
+        home.charge("run/x")
+    path.write_bytes(data[: int(len(data) * cut)] + os.urandom(len(data) - int(len(data) * cut)))
+    try:
+        with home.ledger() as book:
+            assert book.verify().problems  # either the check names what is wrong
+    except StoreError:
+        pass  # or the file does not open
