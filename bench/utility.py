@@ -29,6 +29,7 @@ from bench.utility_report import Curves, draw, print_report
 from cli.shows import bars, console
 from cli.training import Plan
 from client.population.description import DataDescription, load_description
+from common.model.sizes import CALIBRATION_LENGTH, network_length
 from common.privacy import accountant
 from common.privacy.parameters import MechanismUse, PrivacyStatement
 from common.taxonomy import PrivacyUnit, Profile
@@ -77,6 +78,7 @@ def main() -> int:
     parser.add_argument("--profiles", nargs="+", type=Profile, default=list(PROFILES), choices=list(PROFILES))
     parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS), choices=list(EPSILONS))
     parser.add_argument("--quick", action="store_true", help="1 seed, 200 households, 3 rounds: no word on quality")
+    parser.add_argument("--show", action="store_true", help="train nothing: report what the JSON holds")
     parser.add_argument("--cache", type=Path, default=Path("var/cache"))
     parser.add_argument("--json", type=Path, default=Path("var/bench/utility.json"))
     parser.add_argument("--plot", type=Path, default=Path("var/bench/utility.png"))
@@ -91,9 +93,10 @@ def main() -> int:
     ]
     curves = _resumed(arguments.json, wanted)
     rows = Households(description, arguments.cache, devices=devices)
-    for name, seed, measured, seconds in _measure(wanted, curves, rows, range(seeds)):
+    for name, seed, measured, seconds in _measure(wanted, curves, rows, range(0 if arguments.show else seeds)):
         curves.add(name, seed, measured, seconds)
         _save(arguments.json, curves)
+    _save(arguments.json, curves)
     draw(curves, arguments.plot)
     return print_report(curves)
 
@@ -134,6 +137,7 @@ def point(
     profile: Profile, epsilon: float, policy: PrivacyBudgetPolicy, description: DataDescription, *, rounds: int = ROUNDS
 ) -> Point:
     """The training of ``profile`` whose whole cost is at most ``epsilon`` on its first line."""
+    spec = description.feature_spec()
     actual = profile if profile in SECURE or math.isfinite(epsilon) else Profile.NON_PRIVATE
     plan = Plan(actual.value, actual, description.base_rate, rounds=rounds)
     config = TrainingConfig.from_run_config(plan.run_config())
@@ -142,7 +146,7 @@ def point(
         policy = user_level(policy, epsilon, rounds)
         if profile is Profile.USER_DISTRIBUTED:
             config = config.model_copy(update={"wide_scale": CHOICES[epsilon].wide_scale})
-        lines.append(user_uses(policy, rounds))
+        lines.append(user_uses(policy, rounds, network_length(config.model(spec), spec)))
     else:
         private = math.isfinite(epsilon)
         z = multiplier_min(policy, PrivacyUnit.RECORD, epsilon=epsilon, rounds=rounds) if private else 0.0
@@ -153,7 +157,7 @@ def point(
         lines.append([record.model_copy(update={"count": record.count * rounds})])
     deltas = {line.unit: line.delta for line in policy.lines}
     statements = tuple(accountant.statement(one, deltas[one[0].unit], RANDOMNESS, scope=SCOPE) for one in lines)
-    path = TrainingPath(actual, policy, config, description.feature_spec(), calibrate=profile in SECURE)
+    path = TrainingPath(actual, policy, config, spec, calibrate=profile in SECURE)
     return Point(profile, epsilon, path, statements)
 
 
@@ -191,11 +195,11 @@ def cost(policy: PrivacyBudgetPolicy, rounds: int) -> float:
     return accountant.epsilon(user_uses(policy, rounds), line_of_unit(policy, PrivacyUnit.USER).delta)
 
 
-def user_uses(policy: PrivacyBudgetPolicy, rounds: int) -> list[MechanismUse]:
-    """``rounds`` updates and one calibration; ε does not depend on the length of the vectors."""
-    update = policy.releases.training_update.release(1)
+def user_uses(policy: PrivacyBudgetPolicy, rounds: int, length: int = 1) -> list[MechanismUse]:
+    """``rounds`` updates of ``length`` weights and one calibration; ε does not depend on the length."""
+    update = policy.releases.training_update.release(length)
     uses = [update.model_copy(update={"count": rounds})]
-    return uses + ([policy.releases.calibration.release(1)] if policy.releases.calibration else [])
+    return uses + ([policy.releases.calibration.release(CALIBRATION_LENGTH)] if policy.releases.calibration else [])
 
 
 def _measure(

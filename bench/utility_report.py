@@ -62,8 +62,8 @@ class Curves:
     def take(self, earlier: Mapping[str, Any]) -> None:
         """Results of an earlier run, as far as they are of the same trainings."""
         for name, facts in earlier["facts"].items():
-            if self.facts.get(name, facts) == facts:
-                self.facts[name] = facts
+            known = self.facts.setdefault(name, facts)
+            if all(known[key] == facts[key] for key in known.keys() - {"statements"}):
                 self.found[name] = dict(earlier["found"].get(name, {}))
 
     def values(self, name: str, figure: str, *, last: bool = True) -> list[float]:

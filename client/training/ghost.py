@@ -31,7 +31,7 @@ class Batch:
 
     Attributes:
         categorical: int64 ``[K, m, V, F]``.
-        numeric: floating ``[K, m, V, 1 + D]``, a 1 for the biases before the numbers.
+        numeric: floating ``[K, m, V, D + 1]``, a 1 for the biases behind the numbers.
         labels: floating ``[K, m]``.
         present: floating ``[K, m]``: 1 for a record, 0 for padding.
         view_weights: floating ``[V]``.
@@ -63,7 +63,7 @@ class Signals:
     Attributes:
         outward: ``[K, m, V, H + 1]``: last, by the logit; before it the same where a hidden unit is open and 0 where it
             is shut, which times the head's weight is the derivative by the unit's sum. H is 0 in the logistic family.
-        inputs: ``[K, m, V, F * dim + 1 + D]``, what the hidden layer saw; in the logistic family the numbers.
+        inputs: ``[K, m, V, F * dim + D + 1]``, what the hidden layer saw; in the logistic family the numbers.
         rectified: ``[K, m, V, H]``, what the head saw; None in the logistic family.
         looked_up: ``[K, m, V, F, dim]``, by the embeddings; None without any.
     """
@@ -108,8 +108,8 @@ def _signals(weights: Copies, batch: Batch, scale: torch.Tensor | None) -> Signa
     """Forward and backward to the layers' outputs in one pass over all records, each times ``scale`` ``[K, m]``."""
     layout, copies = weights.layout, len(weights)
     shape = batch.numeric.shape[:3]
-    numeric = batch.numeric.view(copies, -1, 1 + layout.numbers)
-    logits = _times(numeric, weights.linear)
+    numeric = batch.numeric.view(copies, -1, layout.numbers + 1)
+    logits = _times(numeric[..., :-1], weights.numeric).add_(weights.bias.view(-1, 1, 1))
     if batch.fields:
         cells = (batch.categorical + _own(weights.wide_cell, copies, batch)).view(-1)
         found = weights.cells.index_select(0, cells).view(*logits.shape[:2], -1)
@@ -120,7 +120,7 @@ def _signals(weights: Copies, batch: Batch, scale: torch.Tensor | None) -> Signa
     if batch.fields:
         rows = (batch.categorical + _own(weights.table_row, copies, batch)).view(-1)
         inputs = torch.cat([weights.table.index_select(0, rows).view(*logits.shape[:2], -1), numeric], -1)
-    rectified = torch.bmm(inputs, weights.hidden_with_bias().transpose(1, 2)).relu_()
+    rectified = _hidden_sums(inputs, weights).relu_()
     logits.add_(_times(rectified, weights.head))
     outward = logits.new_empty(*logits.shape[:2], layout.hidden + 1)
     _by_logit(logits.view(shape), batch, scale)
@@ -129,10 +129,19 @@ def _signals(weights: Copies, batch: Batch, scale: torch.Tensor | None) -> Signa
     torch.ops.aten.threshold_backward.grad_input(logits.expand_as(gates), rectified, 0, grad_input=gates)
     looked_up = None
     if batch.fields:
-        looked_up = torch.bmm(gates, weights.embedding_columns * weights.head.unsqueeze(-1))
+        embedded = weights.hidden[:, :, : layout.inputs - layout.numbers]
+        looked_up = torch.bmm(gates, embedded * weights.head.unsqueeze(-1))
         looked_up = looked_up.view(*batch.categorical.shape, layout.dim)
     outward, inputs, rectified = (part.view(*shape, part.shape[-1]) for part in (outward, inputs, rectified))
     return Signals(outward, inputs, rectified, looked_up)
+
+
+def _hidden_sums(inputs: torch.Tensor, weights: Copies) -> torch.Tensor:
+    """``[c, n, H]``; the bias comes with the product where joining it to the weights is cheap: to one copy of them."""
+    if len(weights) == 1:
+        joined = torch.cat([weights.hidden, weights.hidden_bias.unsqueeze(-1)], -1)
+        return torch.bmm(inputs, joined.transpose(1, 2))
+    return torch.baddbmm(weights.hidden_bias.unsqueeze(1), inputs[..., :-1], weights.hidden.transpose(1, 2))
 
 
 def _times(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -215,16 +224,13 @@ def _add(target: Copies, weights: Copies, signals: Signals, batch: Batch) -> Non
     inputs = signals.inputs.view(devices, outward.shape[1], -1)
     # Products go through a contiguous result: only then does one call do all devices.
     products = torch.bmm(outward.transpose(1, 2), inputs)
-    embedded = layout.inputs - layout.numbers if layout.hidden else 0
-    if layout.hidden and signals.rectified is not None:
-        by_head = weights.head.unsqueeze(-1)
-        target.hidden_bias.addcmul_(products[:, :-1, embedded], weights.head)
-        target.hidden[:, :, embedded:].addcmul_(products[:, :-1, embedded + 1 :], by_head)
-        target.hidden[:, :, :embedded].addcmul_(products[:, :-1, :embedded], by_head)
+    if signals.rectified is not None:
+        target.hidden_bias.addcmul_(products[:, :-1, -1], weights.head)
+        target.hidden.addcmul_(products[:, :-1, :-1], weights.head.unsqueeze(-1))
         rectified = signals.rectified.view(devices, -1, layout.hidden)
-        head = torch.bmm(outward[..., -1:].transpose(1, 2), rectified).squeeze(1)
-        target.head.add_(head)
-    target.linear.add_(products[:, -1, embedded:])
+        target.head.add_(torch.bmm(outward[..., -1:].transpose(1, 2), rectified).squeeze(1))
+    target.bias.add_(products[:, -1, -1])
+    target.numeric.add_(products[:, -1, -1 - layout.numbers : -1])
     if not batch.fields:
         return
     cells = (batch.categorical + _own(target.wide_cell, devices, batch)).view(-1)

@@ -93,7 +93,8 @@ class Copies:
         flat: ``[K, length]``, the vectors.
         head, hidden_bias: ``[K, H]``.
         hidden: ``[K, H, I]``.
-        linear: ``[K, 1 + D]``, the output's bias and the numeric weights.
+        bias: ``[K]``.
+        numeric: ``[K, D]``.
         table: ``[K * stride / dim, dim]``; row ``r`` of copy ``k`` lies at ``table_row(k) + r``.
         cells: ``[K * stride]``; wide weight ``r`` of copy ``k`` lies at ``wide_cell(k) + r``.
     """
@@ -105,7 +106,8 @@ class Copies:
         self.head = self.flat[:, :units]
         self.hidden_bias = self.flat[:, units : 2 * units]
         self.hidden = self.flat[:, 2 * units : layout.table].view(count, units, layout.inputs)
-        self.linear = self.flat[:, layout.bias : layout.wide]
+        self.bias = self.flat[:, layout.bias]
+        self.numeric = self.flat[:, layout.bias + 1 : layout.wide]
         self.cells = buffer.view(-1)
         self.table = buffer.view(-1, max(layout.dim, 1))
 
@@ -121,16 +123,6 @@ class Copies:
     def first(self, count: int) -> Copies:
         """Views of the first ``count`` copies; a single shared copy stays as it is."""
         return self if len(self) in (1, count) else Copies(self.layout, self.buffer[:count])
-
-    @property
-    def embedding_columns(self) -> torch.Tensor:
-        """The hidden layer's weights on embeddings, ``[K, H, F * dim]``."""
-        return self.hidden[:, :, : self.layout.inputs - self.layout.numbers]
-
-    def hidden_with_bias(self) -> torch.Tensor:
-        """The hidden layer's weights with its bias between embeddings and numbers, ``[K, H, I + 1]``, a new tensor."""
-        numbers = self.hidden[:, :, self.layout.inputs - self.layout.numbers :]
-        return torch.cat([self.embedding_columns, self.hidden_bias.unsqueeze(-1), numbers], -1)
 
     def table_row(self, copies: torch.Tensor) -> torch.Tensor:
         """First table row of the given copies."""

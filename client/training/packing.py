@@ -71,7 +71,7 @@ class MemoryPlan:
 
     def devices_in(self, cache_bytes: int) -> int:
         """Devices whose weights fit, within reason: few share their overhead badly, many gain no more by it."""
-        return max(16, min(cache_bytes // (self.layout.stride * self.item_bytes), 64))
+        return max(16, min(cache_bytes // (self.layout.stride * self.item_bytes), 128))
 
     def windows(self, loads: Iterable[Load], devices_max: int | None) -> Iterator[list[Load]]:
         """Consecutive loads that fit together, at least one each; nothing is read further ahead than one load."""
@@ -191,13 +191,13 @@ class Pack:
 
 def shuffled(uniforms: npt.NDArray[np.float64], owner: IntArray | int = 0) -> IntArray:
     """Numbers of the records in an order of chance: device by device, each device's by its uniforms ``[n]``."""
-    keys = (np.asarray(owner, np.int64) << 32) + (uniforms * 2.0**32).astype(np.int64)
-    return np.asarray(np.argsort(keys), np.int64)
+    keys: IntArray = np.asarray(owner, np.int64) * 2**32 + (uniforms * 2.0**32).astype(np.int64)
+    return keys.argsort()
 
 
 def stride_of(counts: IntArray, rate: float) -> IntArray:
     """How many of its records a device takes at a time: its share, rounded up."""
-    return np.ceil(counts * rate - 1e-9).astype(np.int64)
+    return np.asarray(np.ceil(counts * rate - 1e-9), np.int64)
 
 
 class Walk:
@@ -257,9 +257,9 @@ def distinct_fields(categorical: torch.Tensor) -> bool:
 
 
 def _with_one(records: Records) -> Records:
-    """A 1 before the numbers, for the biases; a network without numbers has one that is always 0."""
+    """A 1 behind the numbers, for the biases; a network without numbers has one that is always 0."""
     given = records.numeric
-    numbers = given.new_zeros((*given.shape[:-1], 1 + max(given.shape[-1], 1)))
-    numbers[..., 0] = 1
-    numbers[..., 1 : 1 + given.shape[-1]] = given
+    numbers = given.new_zeros((*given.shape[:-1], max(given.shape[-1], 1) + 1))
+    numbers[..., : given.shape[-1]] = given
+    numbers[..., -1] = 1
     return Records(records.categorical, numbers, records.labels, records.view_weights)

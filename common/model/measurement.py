@@ -70,7 +70,9 @@ def bias_correction(total: Vector, *, noise_stddev: float) -> BiasCorrection:
     """The shifts of both views from the noisy sum of all devices' vectors.
 
     With κ = Σp(1-p) ÷ Σp, the mean prediction grows like exp(κ·shift), so shift = ln(ratio) ÷ κ. The contextual view
-    takes the personal view's κ: its predictions are less spread, so its own lies between that and 1.
+    takes the personal view's κ: its predictions are less spread, so its own lies between that and 1. On completejourney
+    (1,844 devices, five seeds, user-level ε from 1 to ∞ with everything), mean prediction ÷ rate in later weeks was
+    0.98 in the personal and 1.01 to 1.04 in the contextual view, from 0.87 to 0.99 and 0.79 to 1.03 before.
 
     Args:
         total: float64 ``[4]``.

@@ -186,6 +186,17 @@ def test_reset_counts_the_whole_period_as_spent_and_the_next_begins_afresh(home:
         assert book.epsilon(ANNA) > 0
 
 
+def test_a_device_is_erased_after_a_reset(home: Home) -> None:
+    home.charge("run/0")
+    home.charge("run/0", BEN)
+    home.now += 101 * DAY
+    Ledger.recover(home.folder / "ledger.db", POLICY, now=lambda: home.now)
+    with home.ledger() as book:
+        book.forget(ANNA)
+        assert (book.entries(ANNA), book.devices(), book.exhausted) == ([], [BEN], True)
+        assert book.verify().problems == ()
+
+
 @pytest.mark.parametrize("loss", ["ledger gone", "ledger damaged", "anchor gone", "anchor damaged", "both gone"])
 def test_reset_goes_on_from_any_loss(home: Home, loss: str) -> None:
     home.charge("run/0")
