@@ -1,7 +1,7 @@
 """The only source of randomness for privacy. Owns the keyed generator behind every noise and every sampling decision.
 
 Uniforms are odd multiples of 2^-53 (52 keystream bits and a half), hence never 0 or 1; Gaussians are their inverse
-normal distribution in float64. The tails end at ±8.2 standard deviations (mass 2^-52 a draw, far below any δ in use).
+normal distribution to a relative 1e-6. The tails end at ±8.2 standard deviations (mass 2^-52 a draw, far below any δ in use).
 Floating-point noise has the weakness of Mironov (CCS 2012): updates are rounded to a fixed grid after the noise
 (``common.privacy.updates.GRID``), which narrows it. Secure aggregation adds integer Skellam noise, which has none of
 it (``common.privacy.poisson`` says what remains). Never use torch's, numpy's or random's generators in a mechanism.
@@ -14,9 +14,9 @@ import os
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from common.crypto.keystream import KEY_BYTES, Keystream
+from common.privacy.gaussians import gaussians
 from common.privacy.poisson import poisson
 
 FloatArray = npt.NDArray[np.float64]
@@ -45,8 +45,9 @@ class NoiseSource:
         return ((bits.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
 
     def gaussian(self, shape: int | tuple[int, ...]) -> FloatArray:
-        """Independent standard Gaussians, float64 ``shape``."""
-        return np.asarray(ndtri(self.uniform(shape)), np.float64)
+        """Independent standard Gaussians, float64 ``shape``, one per 8 bytes (``common.privacy.gaussians``)."""
+        count = int(np.prod(shape, dtype=np.int64))
+        return gaussians(self._read, count).reshape(shape)
 
     def poisson(self, mean: float, shape: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Independent Poisson numbers, int64 ``shape``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 from common.errors import StoreError
 from policies import budget
 from server.ledger.packing import unpack_members, unpack_spend
+from server.ledger.repository import SubjectSpend
 from server.ledger.service import ServerLedger
 
 Counts = dict[int, npt.NDArray[np.int64]]
@@ -47,21 +50,23 @@ def verify(ledger: ServerLedger) -> ServerVerdict:
         if charge.period == period:
             for release in charge.releases:
                 expected.setdefault(release.use, np.zeros(size, np.int64))[members] += 1
-    problems += _totals(ledger, expected, period, size) + _caps(ledger)
+    problems += _totals(subjects, expected, period, size) + _caps(ledger)
     return ServerVerdict(len(charges), entries, len(subjects), tuple(problems))
 
 
-def _totals(ledger: ServerLedger, expected: Counts, period: int, size: int) -> list[str]:
+def _totals(subjects: Sequence[SubjectSpend], expected: Counts, period: int, size: int) -> list[str]:
+    groups: defaultdict[bytes, list[int]] = defaultdict(list)
+    for subject in subjects:
+        if subject.period >= period:
+            groups[subject.spend].append(subject.number)
     counted: Counts = {use: np.zeros(size, np.int64) for use in expected}
-    for subject in ledger.subjects():
-        if subject.period < period:
-            continue
+    for packed, numbers in groups.items():
         try:
-            spend = unpack_spend(subject.spend)
+            spend = unpack_spend(packed)
         except StoreError:
-            return [f"subjects: the spend of row {subject.number} is damaged"]
+            return [f"subjects: the spend of row {numbers[0]} is damaged"]
         for use, times in spend:
-            counted.setdefault(use, np.zeros(size, np.int64))[subject.number] += times
+            counted.setdefault(use, np.zeros(size, np.int64))[numbers] += times
     for use, found in counted.items():
         wrong = np.flatnonzero(found != expected.get(use, np.zeros(size, np.int64)))
         if wrong.size:

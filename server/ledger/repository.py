@@ -32,6 +32,11 @@ _SUBJECT: Final[Any] = sql_select(
 ).where(col(LedgerSubject.pseudonym) == bindparam("name"))
 
 
+_EVERYBODY: Final[Any] = sql_select(
+    col(LedgerSubject.number), col(LedgerSubject.period), col(LedgerSubject.spend)
+).order_by(col(LedgerSubject.number))
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectSpend:
     """One subject: its number and what it has spent in ``period``."""
@@ -156,9 +161,8 @@ def spends(session: Session, period: int) -> list[tuple[Spend, int]]:
 
 def each_subject(session: Session) -> Iterator[SubjectSpend]:
     """Every subject by number."""
-    query = select(LedgerSubject.number, LedgerSubject.period, LedgerSubject.spend).order_by(col(LedgerSubject.number))
-    for row in session.exec(query.execution_options(yield_per=_BATCH)):
-        yield SubjectSpend(*row)
+    for row in session.connection().execute(_EVERYBODY).all():
+        yield SubjectSpend(row[0], row[1], row[2])
 
 
 def count_subjects(session: Session) -> int:
