@@ -1,7 +1,7 @@
 """The only source of randomness for privacy. Owns the keyed generator behind every noise and every sampling decision.
 
 Uniforms are odd multiples of 2^-53 (52 keystream bits and a half), hence never 0 or 1; Gaussians are their inverse
-normal distribution to a relative 1e-6. The tails end at ±8.2 standard deviations (mass 2^-52 a draw, far below any δ in use).
+normal distribution to a relative 1e-6; their tails end at ±8.2 standard deviations (2^-52 a draw, below any δ in use).
 Floating-point noise has the weakness of Mironov (CCS 2012): updates are rounded to a fixed grid after the noise
 (``common.privacy.updates.GRID``), which narrows it. Secure aggregation adds integer Skellam noise, which has none of
 it (``common.privacy.poisson`` says what remains). Never use torch's, numpy's or random's generators in a mechanism.
