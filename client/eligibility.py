@@ -5,12 +5,13 @@ Only asks; nothing is charged or sent here. Whoever is left out is told why in i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from client.budget import Ledger, Reservation
 from client.consent import Gate
 from client.egress import Door
 from client.store.keys import DeviceId
+from common.errors import BudgetExhausted
 from common.taxonomy import Purpose, RefusalReason
 from policies import budget
 from policies.budget import PlannedRelease
@@ -67,3 +68,22 @@ def over_budget(
         if verdicts[spent]:
             found.add(device)
     return found
+
+
+def fresh_charges(
+    answers: Mapping[DeviceId, Reservation | BudgetExhausted],
+) -> tuple[dict[DeviceId, Reservation], dict[DeviceId, RefusalReason]]:
+    """What the ledger answered, as charges that may be used and reasons of those that may not.
+
+    A charge that stood already belongs to an answer given before: it is never used for a second one.
+    """
+    charges: dict[DeviceId, Reservation] = {}
+    refused: dict[DeviceId, RefusalReason] = {}
+    for device, answer in answers.items():
+        if not isinstance(answer, Reservation):
+            refused[device] = RefusalReason.BUDGET_EXHAUSTED
+        elif answer.repeated:
+            refused[device] = RefusalReason.TOO_OFTEN
+        else:
+            charges[device] = answer
+    return charges, refused

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from client.budget import Reservation
 from client.device import Node
 from client.egress import Door
-from client.eligibility import permitted
+from client.eligibility import fresh_charges, permitted
 from client.guard import sealed
 from client.ingress import AcceptedRound
 from client.store.keys import DeviceId
@@ -94,15 +94,7 @@ def _charge(node: Node, accepted: AcceptedRound, devices: list[DeviceId], door: 
         [PlannedRelease(ReleaseKind.TRAINING_UPDATE, release)],
         cause=f"{invitation.run_id}/{invitation.round_number}/{invitation.session}",
     )
-    charges: dict[DeviceId, Reservation] = {}
-    refused: dict[DeviceId, RefusalReason] = {}
-    for device, answer in answers.items():
-        if not isinstance(answer, Reservation):
-            refused[device] = RefusalReason.BUDGET_EXHAUSTED
-        elif answer.repeated:
-            refused[device] = RefusalReason.TOO_OFTEN
-        else:
-            charges[device] = answer
+    charges, refused = fresh_charges(answers)
     door.keep_back(KIND, refused)
     return charges
 

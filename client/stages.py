@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 from client.budget import Reservation
 from client.device import Node
 from client.egress import Door
-from client.eligibility import over_budget, permitted
+from client.eligibility import fresh_charges, over_budget, permitted
 from client.guard import sealed
 from client.releases.plan import Plan
 from client.releases.vectors import Vectors, Work, prepare
@@ -246,15 +246,7 @@ class Session(Generic[R]):
         if not devices:
             return {}
         answers = self.node.ledger.reserve(devices, self.plan.planned, cause=self.plan.cause)
-        charges: dict[DeviceId, Reservation] = {}
-        refused: dict[DeviceId, RefusalReason] = {}
-        for device, answer in answers.items():
-            if not isinstance(answer, Reservation):
-                refused[device] = RefusalReason.BUDGET_EXHAUSTED
-            elif answer.repeated:
-                refused[device] = RefusalReason.TOO_OFTEN
-            else:
-                charges[device] = answer
+        charges, refused = fresh_charges(answers)
         self._drop(Stage.MASK, refused)
         return charges
 

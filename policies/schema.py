@@ -42,7 +42,10 @@ class BudgetLine(BaseModel):
 
 
 class UserRelease(UserDpParameters):
-    """A user-level release and how many of its kind one budget period may hold."""
+    """A user-level release, and how many of its kind the document's proofs count with.
+
+    What a ledger enforces are the caps and quotas: more of one kind may fit if there are fewer of another.
+    """
 
     releases_max: int = Field(ge=1)
 
