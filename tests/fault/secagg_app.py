@@ -1,11 +1,11 @@
 """The device's own program with vectors that a test knows: everything but the training is the real thing.
 
-What a device puts into the sum, its noise included, is written beside its node, so that a test can add it up.
+What a device puts into the sum, its noise included, is written beside its node, so that a test can add it up. Importing
+this changes the program in the importing process: only processes of their own may do it (``tests.fault.devices``).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,15 +22,8 @@ from common.privacy.updates import ModelDelta
 from common.taxonomy import ModelFamily
 from common.wire.messages import ModelSpec
 from policies import loader
+from tests.fault.known import SENT, known_vector
 from tests.flower.nodes import SPEC
-
-SENT = "sent.npy"
-
-
-def known_vector(name: str, length: int) -> np.ndarray:
-    """A vector that belongs to a device's name; most are longer than the clip."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
-    return np.random.default_rng(seed).normal(0, 0.3, length)
 
 
 def known(work: Work, devices: Sequence[DeviceId]) -> Iterator[Vectors | Exception]:

@@ -21,7 +21,7 @@ from server.app import train
 from server.ledger.service import ServerLedger
 from server.storage import open_database
 from tests.fault.devices import DeviceProcesses, Plan
-from tests.fault.secagg_app import SENT, known_vector
+from tests.fault.known import SENT, known_vector
 from tests.flower.nodes import RELEASE, World, make_world
 
 pytestmark = pytest.mark.fault
