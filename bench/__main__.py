@@ -10,6 +10,7 @@ PARTS = (
     ["bench.secagg", "--json", "var/bench/secagg.json"],
     ["bench.ledger", "--json", "var/bench/ledger.json"],
     ["bench.cohort", "--json", "var/bench/cohort.json"],
+    ["bench.transparency", "--out", "var/bench/transparency.json"],
     ["bench.peak"],
     ["bench.quality", "--seeds", "3"],
     ["bench.utility", "--seeds", "5"],

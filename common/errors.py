@@ -9,6 +9,7 @@ ReticentError
 │   ├── UnknownPurpose        a purpose id outside the closed list
 │   ├── UnknownNotice         a privacy notice that was never published here
 │   ├── NoticeExpired         a privacy notice that is no longer the current one
+│   ├── AskedTooEarly         a person who said no may not be asked again yet
 │   ├── UndecodableSignal     a privacy signal that cannot be read to its last bit; carries a SignalReason
 │   ├── EmptyDevice           nothing to learn from
 │   └── OneClassData          only positives or only negatives
@@ -20,7 +21,10 @@ ReticentError
 ├── TrustError            something that must be verified was not
 │   ├── TamperedModel         signature or digest does not match
 │   ├── UnknownSigner         the key id is not pinned
-│   └── InvalidReceipt        a consent receipt does not verify
+│   ├── InvalidReceipt        a consent receipt does not verify
+│   ├── InvalidProof          a proof of the transparency log does not lead to its root
+│   ├── InvalidCheckpoint     a checkpoint of the transparency log does not verify
+│   └── InvalidSignature      a signed request does not verify
 ├── ContractError         two sides disagree about form
 │   ├── SpecMismatch          another feature specification digest
 │   ├── ShapeMismatch, DtypeMismatch, DigestMismatch
@@ -39,11 +43,19 @@ ReticentError
 │   └── CheckpointConflict    another writer holds this run
 ├── PolicyError           a policy document is invalid or proves false
 │   └── InvariantViolated
+├── ServiceUnreachable    a device gets no answer from the service: whatever needs one is refused
 └── ServiceError          the service does not answer this request; the text names no one
-    ├── NotAuthenticated      no valid API key
-    ├── NotAllowed            the key's role may not do this
+    ├── NotAuthenticated      no valid API key and no valid signature
+    ├── NotAllowed            the caller's role may not do this
+    ├── SecondOfficerNeeded   one person may not decide this alone
+    ├── NotPending            what was to be decided is decided already
+    ├── PackageGone           a data subject's package that is no longer, or never was, there to be fetched
     ├── NotFound              nothing of that name
     ├── PreconditionFailed    the document has changed since it was read
+    ├── RequestReplayed       a signed request that was accepted before
+    ├── RateLimited           this credential has used up its quota
+    ├── IdempotencyMismatch   an Idempotency-Key that came before with another request
+    ├── RequestInFlight       the same request is still being worked on
     ├── TokenForged           a follow-up token that this service did not make
     ├── TokenReplayed         a follow-up that was reported before
     ├── TokenOutOfOrder       a click before its impression, a conversion before its click
@@ -97,6 +109,10 @@ class NoticeExpired(InputError):
     """A privacy notice that is no longer current: the person must be shown the new one."""
 
 
+class AskedTooEarly(InputError):
+    """A person who refused or withdrew may not be asked again yet in their jurisdiction."""
+
+
 class UndecodableSignal(InputError):
     """A privacy signal that cannot be read to its last bit. It counts as an objection to everything."""
 
@@ -148,6 +164,18 @@ class UnknownSigner(TrustError):
 
 class InvalidReceipt(TrustError):
     """A consent receipt does not verify."""
+
+
+class InvalidProof(TrustError):
+    """A proof of the transparency log does not lead to its root."""
+
+
+class InvalidCheckpoint(TrustError):
+    """A checkpoint of the transparency log does not verify."""
+
+
+class InvalidSignature(TrustError):
+    """A signed request does not verify."""
 
 
 class ContractError(ReticentError):
@@ -235,16 +263,32 @@ class InvariantViolated(PolicyError):
     """Policy documents contradict each other or do not prove what they declare."""
 
 
+class ServiceUnreachable(ReticentError):
+    """A device got no answer from the service; whatever needs one is refused."""
+
+
 class ServiceError(ReticentError):
     """The service does not answer this request. The text names no one and echoes nothing."""
 
 
 class NotAuthenticated(ServiceError):
-    """No API key, or none that is valid."""
+    """No API key and no signature, or none that is valid."""
 
 
 class NotAllowed(ServiceError):
-    """The key's role may not do this."""
+    """The caller's role may not do this, or its key is narrowed to less."""
+
+
+class SecondOfficerNeeded(NotAllowed):
+    """One person may not decide this alone: a second privacy officer has to."""
+
+
+class NotPending(ServiceError):
+    """What was to be decided or cancelled is no longer pending."""
+
+
+class PackageGone(ServiceError):
+    """A data subject's package that was never made, or whose time is over."""
 
 
 class NotFound(ServiceError):
@@ -253,6 +297,27 @@ class NotFound(ServiceError):
 
 class PreconditionFailed(ServiceError):
     """The document has changed since it was read."""
+
+
+class RequestReplayed(ServiceError):
+    """A signed request that was accepted before: its nonce must not come again."""
+
+
+class RateLimited(ServiceError):
+    """This credential has used up its quota."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        """Store for how long there is no use in asking again."""
+        super().__init__("too many requests with this credential; see the RateLimit-Policy header")
+        self.retry_after_s = max(1, retry_after_s)
+
+
+class IdempotencyMismatch(ServiceError):
+    """An Idempotency-Key that came before with another request."""
+
+
+class RequestInFlight(ServiceError):
+    """The same request is still being worked on."""
 
 
 class TokenForged(ServiceError):

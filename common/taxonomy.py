@@ -27,6 +27,29 @@ class ConsentState(StrEnum):
     INVALIDATED = "invalidated"
 
 
+class ConsentMethod(StrEnum):
+    """How a decision about consent came about (TS 27560: the form of the person's act)."""
+
+    ACCEPT_BUTTON = "accept_button"
+    REJECT_BUTTON = "reject_button"
+    TOGGLE = "toggle"
+    GPC = "gpc"
+    GPP = "gpp"
+    API = "api"
+    OFFICER = "officer"
+    CLOCK = "clock"
+    REQUEST = "subject_request"
+
+
+class InvalidationReason(StrEnum):
+    """Why a recorded grant never was, or no longer is, a valid consent."""
+
+    NO_EVIDENCE = "no-evidence"
+    DEFECTIVE_NOTICE = "defective-notice"
+    NOT_FREELY_GIVEN = "not-freely-given"
+    NOT_AN_ADULT = "not-an-adult"
+
+
 class AgeBand(StrEnum):
     """Declared by the person or the app, never inferred. Everything but ADULT is protected."""
 
@@ -62,6 +85,9 @@ class RefusalReason(StrEnum):
     MINOR = "minor-protected"
     SIGNAL_OPT_OUT = "signal-opt-out"
     KILL_SWITCH = "kill-switch"
+    OBJECTED = "objected"
+    RESTRICTED = "processing-restricted"
+    INVALIDATED = "consent-invalidated"
     BUDGET_EXHAUSTED = "budget-exhausted"
     NOT_DECLARED = "message-not-declared"
     BAD_FORM = "form-not-as-declared"
@@ -87,6 +113,9 @@ _EXPLANATIONS: dict[RefusalReason, str] = {
     RefusalReason.MINOR: "Only people who declared to be adults get personalised treatment.",
     RefusalReason.SIGNAL_OPT_OUT: "An opt-out signal was received.",
     RefusalReason.KILL_SWITCH: "A privacy officer has stopped this purpose.",
+    RefusalReason.OBJECTED: "The person has objected to personalised treatment.",
+    RefusalReason.RESTRICTED: "The person has had the processing of their data restricted.",
+    RefusalReason.INVALIDATED: "The recorded consent was found not to be valid; ask again.",
     RefusalReason.BUDGET_EXHAUSTED: "The privacy budget does not allow another release.",
     RefusalReason.NOT_DECLARED: "This kind of message is not declared in the egress policy.",
     RefusalReason.BAD_FORM: "The message does not have its declared size, shape or type.",
@@ -258,8 +287,86 @@ class Role(StrEnum):
 
     DEVICE = "device"
     APP_BACKEND = "app_backend"
+    ADVERTISER = "advertiser"
     PRIVACY_OFFICER = "privacy_officer"
+    AUDITOR = "auditor"
     ADMIN = "admin"
+
+
+class LogKind(StrEnum):
+    """What an entry of the transparency log is about."""
+
+    CONSENT = "consent"
+    NOTICE = "notice"
+    CHARGE = "privacy.charge"
+    CAP = "privacy.cap"
+    POLICY = "policy"
+    CATALOGUE = "catalogue"
+    MODEL = "model"
+    KEY = "key"
+    CONTROL = "control"
+    SUBJECT_REQUEST = "subject.request"
+    PRIVILEGED_READ = "privileged.read"
+
+
+class Tampering(StrEnum):
+    """What a verifier finds where a log is not what was signed."""
+
+    EDIT = "edit"
+    DELETION = "deletion"
+    REORDERING = "reordering"
+    TRUNCATION = "truncation"
+    FORK = "fork"
+    BACK_DATING = "back-dating"
+    FORGERY = "forgery"
+
+
+class RequestKind(StrEnum):
+    """What a data subject may ask for (GDPR Art. 15-18, 20, 21; PIPL Art. 44-47)."""
+
+    ACCESS = "access"
+    PORTABILITY = "portability"
+    ERASURE = "erasure"
+    RECTIFICATION = "rectification"
+    RESTRICTION = "restriction"
+    OBJECTION = "objection"
+
+
+class RequestStatus(StrEnum):
+    """Where a data subject's request stands (OpenDSR's words, and a refusal with its reason)."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    DENIED = "denied"
+
+
+class DenialReason(StrEnum):
+    """Why a data subject's request was denied; closed, because free text about a person would leak."""
+
+    NOT_VERIFIED = "identity-not-verified"
+    UNFOUNDED = "manifestly-unfounded"
+    LEGAL_DUTY = "legal-duty-to-keep"
+    NOT_HELD = "nothing-is-held"
+
+
+class CapState(StrEnum):
+    """Where a privacy officers' bound on ε stands."""
+
+    PROPOSED = "proposed"
+    IN_FORCE = "in_force"
+    REPLACED = "replaced"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class ControlScope(StrEnum):
+    """What a kill switch stops."""
+
+    PURPOSE = "purpose"
+    CAMPAIGN = "campaign"
+    JURISDICTION = "jurisdiction"
 
 
 class FollowUp(StrEnum):

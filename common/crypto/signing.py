@@ -71,6 +71,17 @@ class PublicKey:
         """The key's base64url text, 43 characters."""
         return str(self._key.as_dict(private=False)["x"])
 
+    def verify_bytes(self, message: bytes, signature: bytes) -> bool:
+        """Whether a raw signature of ``SigningKey.sign_bytes`` is of this key over exactly these bytes."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
     @property
     def okp(self) -> OKPKey:
         """The key in joserfc's form."""

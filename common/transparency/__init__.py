@@ -1,0 +1,1 @@
+"""The transparency log's mathematics: Merkle tree, proofs, leaves, checkpoints, verification. Pure functions."""

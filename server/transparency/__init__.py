@@ -1,0 +1,1 @@
+"""The transparency log of this installation, and the keys it has published."""
