@@ -1,8 +1,8 @@
 """Who may be treated how. Owns the pure rule ``decide``: state in, Permit or Refusal out; no clock, no storage.
 
 Default deny: everything that is not a live grant under a current notice, with its prerequisites, by an adult, is a
-Refusal with its reason. Precedence: kill switch, age, withdrawal or objection, opt-out signal, superseded notice,
-expiry, grant. GDPR Art. 7 and PIPL Art. 14-16 are the clauses behind it.
+Refusal with its reason. Precedence: kill switch, age, withdrawal, objection or restriction, opt-out signal, superseded
+notice, expiry, grant. GDPR Art. 7 and PIPL Art. 14-16 are the clauses behind it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class ConsentFact:
-    """The latest recorded decision of one subject about one purpose. Times are seconds since the epoch, UTC."""
+    """The latest recorded decision of one subject about one purpose. Times are seconds since the epoch, UTC.
+
+    Attributes:
+        opposed: a privacy signal that came with the decision opposes the purpose; the strictest signal wins.
+    """
 
     state: ConsentState
     event_time: float
     valid_until: float
     notice_digest: str
+    opposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,10 @@ class ConsentSnapshot:
         facts: latest decision per purpose; a missing purpose was never decided.
         current_notices: digests of the notice texts in force (one per language); a grant under any other is superseded.
         known: whether the subject is known at all.
-        objection: a general objection to personalised treatment.
+        objection: a general objection to personalised treatment (GDPR Art. 21).
+        restricted: the person has had processing restricted (GDPR Art. 18); what is stored is not used.
         signal_opt_out: an opt-out signal (GPC, GPP) was received.
-        stopped: purposes that a privacy officer has switched off.
+        stopped: purposes that a privacy officer has switched off, for everybody or for this person's jurisdiction.
     """
 
     age_band: AgeBand
@@ -50,6 +56,7 @@ class ConsentSnapshot:
     current_notices: frozenset[str]
     known: bool = True
     objection: bool = False
+    restricted: bool = False
     signal_opt_out: bool = False
     stopped: frozenset[Purpose] = field(default_factory=frozenset)
 
@@ -137,8 +144,10 @@ def _subject_refusal(state: ConsentSnapshot, purpose: Purpose) -> RefusalReason 
         (purpose in state.stopped, RefusalReason.KILL_SWITCH),
         (not state.known, RefusalReason.UNKNOWN_SUBJECT),
         (state.age_band is not AgeBand.ADULT, RefusalReason.MINOR),
-        (withdrawn or state.objection, RefusalReason.WITHDRAWN),
-        (state.signal_opt_out, RefusalReason.SIGNAL_OPT_OUT),
+        (withdrawn, RefusalReason.WITHDRAWN),
+        (state.objection, RefusalReason.OBJECTED),
+        (state.restricted, RefusalReason.RESTRICTED),
+        (state.signal_opt_out or (fact is not None and fact.opposed), RefusalReason.SIGNAL_OPT_OUT),
     )
     return next((reason for holds, reason in checks if holds), None)
 
@@ -146,7 +155,7 @@ def _subject_refusal(state: ConsentSnapshot, purpose: Purpose) -> RefusalReason 
 _NO_GRANT = {
     ConsentState.UNKNOWN: RefusalReason.NO_CONSENT,
     ConsentState.REQUESTED: RefusalReason.NO_CONSENT,
-    ConsentState.INVALIDATED: RefusalReason.NO_CONSENT,
+    ConsentState.INVALIDATED: RefusalReason.INVALIDATED,
     ConsentState.REFUSED: RefusalReason.REFUSED,
     ConsentState.WITHDRAWN: RefusalReason.WITHDRAWN,
     ConsentState.SUPERSEDED: RefusalReason.SUPERSEDED,

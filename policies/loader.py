@@ -21,7 +21,7 @@ from policies import invariants
 from policies.schema import PolicySet
 
 DOCUMENTS = Path(__file__).with_name("documents")
-NAMES = ("privacy_budget", "purposes", "egress", "retention", "placement")
+NAMES = ("privacy_budget", "purposes", "egress", "retention", "requests", "placement")
 SIZE_BYTES_MAX = 256 * 1024
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,7 +13,7 @@ from common.privacy.parameters import (
     RecordDpParameters,
     UserDpParameters,
 )
-from common.taxonomy import EventKind, NeighbouringRelation, PrivacyUnit, Profile, Purpose, TrustModel
+from common.taxonomy import EventKind, NeighbouringRelation, PrivacyUnit, Profile, Purpose, RequestKind, TrustModel
 
 
 class Document(BaseModel):
@@ -100,22 +101,77 @@ class PrivacyBudgetPolicy(Document):
     cohort: CohortParameters
 
 
+class Recipient(BaseModel):
+    """Who receives something under a purpose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=200)
+
+
 class PurposeRule(BaseModel):
-    """One purpose: what it needs and what it says."""
+    """One purpose: what it needs, what it says, and what every record of consent states about it (ISO/IEC TS 27560).
+
+    Attributes:
+        data: categories of personal data it uses.
+        recipients: who receives anything; empty where nothing leaves the device.
+        storage: where what it uses is kept.
+        retention: how long.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: Purpose
     requires: tuple[Purpose, ...] = ()
     title: dict[Literal["en", "zh-CN"], str]
     text: dict[Literal["en", "zh-CN"], str]
+    data: tuple[str, ...] = Field(min_length=1)
+    recipients: tuple[Recipient, ...] = ()
+    storage: str = Field(min_length=1, max_length=200)
+    retention: str = Field(min_length=1, max_length=1000)
+
+
+class JurisdictionRule(BaseModel):
+    """What one place prescribes, as this installation applies it.
+
+    Attributes:
+        code: ISO 3166 country, or country and subdivision; the longer one prevails.
+        validity_days: how long a grant holds there; never past ``validity_days_max``.
+        adult_age_years: what "adult" means there when people declare their age band; a birth date is never asked for.
+        gpc: whether Global Privacy Control opposes everything there, or is only recorded.
+        reask_days: after a refusal or a withdrawal, days in which nobody may ask again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    code: str = Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")
+    validity_days: int = Field(ge=1, le=395)
+    adult_age_years: int = Field(ge=18, le=25)
+    gpc: Literal["opposes", "recorded"] = "opposes"
+    reask_days: int = Field(default=0, ge=0, le=3660)
 
 
 class PurposesPolicy(Document):
-    """All purposes and how long a grant holds."""
+    """All purposes, how long a grant holds, and what differs by place.
+
+    Attributes:
+        withdrawal_method: how anybody withdraws; stated in every record of consent.
+        jurisdictions: places with rules of their own; everywhere else the defaults hold.
+    """
 
     validity_days_default: int = Field(ge=1, le=395)
     validity_days_max: int = Field(ge=1, le=395)
+    adult_age_years_default: int = Field(default=18, ge=18, le=25)
+    withdrawal_method: str = Field(min_length=1, max_length=1000)
     purposes: tuple[PurposeRule, ...]
+    jurisdictions: tuple[JurisdictionRule, ...] = ()
+
+    def jurisdiction(self, code: str) -> JurisdictionRule:
+        """The rules of a place: its own, else its country's, else the defaults; ZZ stands for everywhere else."""
+        for wanted in (code, code.partition("-")[0]):
+            found = next((rule for rule in self.jurisdictions if rule.code == wanted), None)
+            if found is not None:
+                return found.model_copy(update={"validity_days": min(found.validity_days, self.validity_days_max)})
+        days = min(self.validity_days_default, self.validity_days_max)
+        return JurisdictionRule(code="ZZ", validity_days=days, adult_age_years=self.adult_age_years_default)
 
 
 class EgressRule(BaseModel):
@@ -134,6 +190,47 @@ class EgressPolicy(Document):
     """Everything that may leave a device."""
 
     messages: tuple[EgressRule, ...]
+
+
+class LawRule(BaseModel):
+    """Until when one law wants a data subject's request answered: ``months`` and ``days`` after it came in.
+
+    Attributes:
+        jurisdictions: ISO 3166 codes; the one law without any holds everywhere else.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str = Field(pattern=r"^[a-z-]{1,20}$")
+    clause: str = Field(min_length=1, max_length=200)
+    months: int = Field(default=0, ge=0, le=3)
+    days: int = Field(default=0, ge=0, le=90)
+    jurisdictions: tuple[str, ...]
+
+
+class Handling(StrEnum):
+    """Who does what a data subject's own device has asked for."""
+
+    AUTOMATIC = "automatic"
+    OFFICER = "officer"
+
+
+class RequestsPolicy(Document):
+    """Data subjects' requests: deadlines by law, and what needs an officer."""
+
+    package_days: int = Field(ge=1, le=365)
+    laws: tuple[LawRule, ...] = Field(min_length=1)
+    handling: dict[RequestKind, Handling]
+
+    @model_validator(mode="after")
+    def _whole(self) -> RequestsPolicy:
+        places = [place for law in self.laws for place in law.jurisdictions]
+        if len(set(places)) != len(places) or sum(not law.jurisdictions for law in self.laws) != 1:
+            raise ValueError("every place has one law, and exactly one law holds elsewhere")
+        if any(law.months + law.days == 0 for law in self.laws):
+            raise ValueError("a law without a deadline")
+        if set(self.handling) != set(RequestKind):
+            raise ValueError("handling names every kind of request")
+        return self
 
 
 class RetentionPolicy(Document):
@@ -185,6 +282,7 @@ class PolicySet(BaseModel):
     purposes: PurposesPolicy
     egress: EgressPolicy
     retention: RetentionPolicy
+    requests: RequestsPolicy
     placement: PlacementPolicy
 
     @model_validator(mode="after")
@@ -192,4 +290,7 @@ class PolicySet(BaseModel):
         ids = [rule.id for rule in self.purposes.purposes]
         if len(set(ids)) != len(ids):
             raise ValueError("purposes.yaml names a purpose twice")
+        codes = [rule.code for rule in self.purposes.jurisdictions]
+        if len(set(codes)) != len(codes):
+            raise ValueError("purposes.yaml names a jurisdiction twice")
         return self

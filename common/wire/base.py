@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Handle = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
-ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
 class Message(BaseModel):

@@ -1,4 +1,4 @@
-"""Signed documents of the service: catalogue, placement policy, placement permit, consent receipt.
+"""Signed documents of the service: catalogue, placement policy, placement permit, consent receipt and standing.
 
 Owns one recipe for all of them: compact JWS whose ``typ`` names the kind, so that none passes for another.
 """
@@ -12,20 +12,26 @@ from pydantic import ValidationError
 
 from common.crypto import signing
 from common.errors import InvalidReceipt, TrustError
-from common.wire.messages import Catalogue, ConsentReceipt, PlacementPermit, PolicyDocument
+from common.wire.messages import Catalogue, ConsentReceipt, ConsentStanding, PlacementPermit, PolicyDocument
+from common.wire.requests import RequestAcknowledgement
 
 RECEIPT_TYP: Final = "consent-receipt+jws"
+STANDING_TYP: Final = "consent-standing+jws"
+ACKNOWLEDGEMENT_TYP: Final = "dsr-ack+jws"
 _KINDS: Final[Mapping[type, tuple[str, type[TrustError]]]] = {
     Catalogue: ("catalogue+jws", TrustError),
     PolicyDocument: ("policy-document+jws", TrustError),
     PlacementPermit: ("placement-permit+jws", TrustError),
     ConsentReceipt: (RECEIPT_TYP, InvalidReceipt),
+    ConsentStanding: (STANDING_TYP, TrustError),
+    RequestAcknowledgement: (ACKNOWLEDGEMENT_TYP, TrustError),
 }
 
-D = TypeVar("D", Catalogue, PolicyDocument, PlacementPermit, ConsentReceipt)
+Signed = Catalogue | PolicyDocument | PlacementPermit | ConsentReceipt | ConsentStanding | RequestAcknowledgement
+D = TypeVar("D", Catalogue, PolicyDocument, PlacementPermit, ConsentReceipt, ConsentStanding, RequestAcknowledgement)
 
 
-def seal(document: Catalogue | PolicyDocument | PlacementPermit | ConsentReceipt, key: signing.SigningKey) -> str:
+def seal(document: Signed, key: signing.SigningKey) -> str:
     """The document as a compact JWS."""
     return signing.sign(document.model_dump_json().encode(), key, _KINDS[type(document)][0])
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictFloat
 
 from common.privacy.parameters import MechanismUse, PrivacyStatement, RecordDpParameters
-from common.taxonomy import AgeBand, ConsentState, FollowUp, Masking, ModelFamily, Profile, Purpose, Task
+from common.taxonomy import AgeBand, ConsentMethod, FollowUp, Masking, ModelFamily, Profile, Purpose, Task
 from common.wire.base import Digest, Handle, Message, ShortText
+from common.wire.consent import ConsentReceipt as ConsentReceipt  # noqa: PLC0414 - what crosses the border is named here
+from common.wire.consent import ConsentStanding as ConsentStanding  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.disclosure import Disclosure
 from common.wire.secagg import SecAggInbound, SecAggOutbound
+from common.wire.subject import SubjectOutbound
 
 # ── Outbound ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -55,6 +58,7 @@ class ConsentChange(Message):
     decisions: dict[Purpose, Literal["given", "refused"]]
     locale: Literal["en", "zh-CN"]
     surface: ShortText
+    method: ConsentMethod = ConsentMethod.API
 
 
 class ConsentWithdrawal(Message):
@@ -63,6 +67,7 @@ class ConsentWithdrawal(Message):
     kind: Literal["consent_withdrawal"] = "consent_withdrawal"
     handle: Handle
     purposes: tuple[Purpose, ...] | Literal["all"]
+    method: ConsentMethod = ConsentMethod.API
 
 
 class FollowUpReport(Message):
@@ -87,6 +92,7 @@ Outbound = Annotated[
     | ConsentChange
     | ConsentWithdrawal
     | FollowUpReport
+    | SubjectOutbound
     | DocumentRequest,
     Field(discriminator="kind"),
 ]
@@ -145,7 +151,7 @@ class Creative(Message):
     creative_id: ShortText
     item_id: ShortText
     attributes: dict[str, str]
-    numbers: dict[str, float] = Field(default_factory=dict)
+    numbers: dict[str, StrictFloat] = Field(default_factory=dict)
     category: ShortText
     advertiser: ShortText
     payer: ShortText
@@ -184,7 +190,8 @@ class SlotRequest(Message):
 class PlacementPermit(Message):
     """Lets one subject's device fill these slots by itself, with exactly this catalogue, policy and model.
 
-    Holds nothing that depends on behaviour; it is one of two keys, the other being the device's own gate.
+    Holds nothing that depends on behaviour; it is one of two keys, the other being the device's own gate. ``stopped``
+    names campaigns that a privacy officer has switched off: the device leaves their creatives out.
     """
 
     kind: Literal["placement_permit"] = "placement_permit"
@@ -196,6 +203,7 @@ class PlacementPermit(Message):
     model_version: int = Field(ge=1)
     issued_at: int
     expires_at: int
+    stopped: tuple[ShortText, ...] = ()
 
 
 class ModelManifest(Message):
@@ -212,25 +220,14 @@ class ModelManifest(Message):
     created_at: ShortText
 
 
-class ConsentReceipt(Message):
-    """Signed copy of one consent event, for the person and for the device's gate."""
-
-    kind: Literal["consent_receipt"] = "consent_receipt"
-    schema_version: Literal["reticent-receipt-1"] = "reticent-receipt-1"
-    receipt_id: ShortText
-    handle: Handle
-    purpose: Purpose
-    state: ConsentState
-    age_band: AgeBand
-    notice_digest: Digest
-    event_time: int
-    valid_until: int
-    locale: Literal["en", "zh-CN"]
-    jurisdiction: ShortText
-    controller: ShortText
-
-
 Inbound = Annotated[
-    RoundInvitation | SecAggInbound | Catalogue | PolicyDocument | PlacementPermit | ModelManifest | ConsentReceipt,
+    RoundInvitation
+    | SecAggInbound
+    | Catalogue
+    | PolicyDocument
+    | PlacementPermit
+    | ModelManifest
+    | ConsentReceipt
+    | ConsentStanding,
     Field(discriminator="kind"),
 ]

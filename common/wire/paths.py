@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, NamedTuple
+
+from common.wire.base import Message
+from common.wire.messages import DocumentRequest
+from common.wire.subject import SubjectCancellation, SubjectRead
 
 PATHS: Final = {
     "subject_enrolment": "/v1/subjects",
     "consent_change": "/v1/consents",
     "consent_withdrawal": "/v1/consents/withdraw",
     "follow_up_report": "/v1/events",
+    "subject_request": "/v1/dsr",
     "catalogue": "/v1/catalog/current",
     "model": "/v1/models/current",
     "model_arrays": "/v1/models/current/arrays",
@@ -16,3 +21,28 @@ PATHS: Final = {
     "notice": "/v1/notices/current",
     "keys": "/.well-known/jwks.json",
 }
+STANDING: Final = "/v1/consents/me"
+
+
+class Route(NamedTuple):
+    """Method and path of one request; only a POST has the message as its body."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+
+
+def route_of(message: Message, kind: str) -> Route:
+    """Where a message of a device goes."""
+    match message:
+        case DocumentRequest():
+            return Route("GET", PATHS[message.document])
+        case SubjectRead(what="standing"):
+            return Route("GET", STANDING)
+        case SubjectRead(what="request"):
+            return Route("GET", f"{PATHS['subject_request']}/{message.request_id}")
+        case SubjectRead():
+            return Route("GET", f"{PATHS['subject_request']}/{message.request_id}/{message.what}")
+        case SubjectCancellation():
+            return Route("DELETE", f"{PATHS['subject_request']}/{message.request_id}")
+        case _:
+            return Route("POST", PATHS[kind])

@@ -5,7 +5,7 @@ They look at the catalogue and the policy only, never at a person: the list of c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from common.wire.messages import Creative
 from policies.schema import EligibilityRules
@@ -18,6 +18,11 @@ def eligible(creatives: Iterable[Creative], rules: EligibilityRules) -> tuple[Cr
     for creative in creatives:
         first.setdefault(creative.creative_id, creative)
     return tuple(creative for creative in first.values() if _passes(creative, rules, denied))
+
+
+def running(creatives: Iterable[Creative], stopped: Container[str]) -> tuple[Creative, ...]:
+    """The creatives of campaigns that nobody has stopped; a campaign is named by its advertiser, or by one creative."""
+    return tuple(one for one in creatives if one.advertiser not in stopped and one.creative_id not in stopped)
 
 
 def _passes(creative: Creative, rules: EligibilityRules, denied: frozenset[str]) -> bool:

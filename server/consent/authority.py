@@ -43,11 +43,11 @@ class Authority:
         Raises:
             MalformedInput: that is no public key.
         """
-        if self._key is None:
-            return None
         try:
             identity = PublicKey(public_key).raw
         except ValueError:
             raise MalformedInput("public_key is not an Ed25519 key") from None
+        if self._key is None:
+            return None
         certificate = issue_certificate(self._key, identity, self._clock() + CERTIFICATE_DAYS * 86_400)
         return base64.urlsafe_b64encode(certificate).rstrip(b"=").decode()

@@ -7,27 +7,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.errors import NotFound, PolicyError, UnknownNotice
+from common.taxonomy import Role
 from policies.notices import Notice, NoticeDocument, notices, read_notices
 from policies.schema import PurposesPolicy
-from server.consent import repository
-from server.consent.repository import StoredNotice
+from server.consent import notice_repository as repository
+from server.consent.notice_repository import StoredNotice
 from server.storage import Database, exclusive
+from server.transparency.publications import notice_published
+from server.transparency.service import TransparencyLog
 
 
 class NoticeService:
     """Publishes and serves privacy notices."""
 
-    def __init__(self, database: Database, purposes: PurposesPolicy, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._purposes, self._clock = database, purposes, clock
+    def __init__(
+        self,
+        database: Database,
+        purposes: PurposesPolicy,
+        clock: Callable[[], float] = time.time,
+        *,
+        log: TransparencyLog,
+    ) -> None:
+        self._database, self._purposes, self._clock, self._log = database, purposes, clock, log
 
-    def publish(self, document: NoticeDocument) -> tuple[Notice, ...]:
+    def publish(self, document: NoticeDocument, *, actor: str = Role.ADMIN.value) -> tuple[Notice, ...]:
         """Put a new version in force. The same version with the same texts is no change.
 
         Raises:
             PolicyError: the version is not newer, or was published with other texts.
         """
         texts = notices(document, self._purposes)
-        self._publish(document, texts)
+        self._publish(document, texts, actor)
         return texts
 
     def publish_documents(self, directory: Path | None = None) -> int:
@@ -37,7 +47,7 @@ class NoticeService:
             newest = repository.newest_notice_version(session)
         for document, texts in published:
             if document.version >= newest:
-                self._publish(document, texts)
+                self._publish(document, texts, Role.ADMIN.value)
         return max(newest, published[-1][0].version)
 
     def current(self, locale: str) -> StoredNotice:
@@ -69,7 +79,7 @@ class NoticeService:
             raise UnknownNotice("no notice with this digest was published here")
         return found
 
-    def _publish(self, document: NoticeDocument, texts: Sequence[Notice]) -> None:
+    def _publish(self, document: NoticeDocument, texts: Sequence[Notice], actor: str) -> None:
         with self._database.write() as session:
             exclusive(session, "notices")
             newest = repository.newest_notice_version(session)
@@ -82,3 +92,7 @@ class NoticeService:
             if document.version < newest:
                 raise PolicyError(f"notice version {document.version} is older than version {newest} in force")
             repository.publish(session, texts, material=document.material, now=int(self._clock()))
+            session.flush()
+            notice_published(
+                session, self._log, texts, version=document.version, material=document.material, actor=actor
+            )

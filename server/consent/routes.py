@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
-from common.errors import NotAllowed
+from common.errors import NotAllowed, NotFound
 from common.taxonomy import Role
 from common.wire.base import Digest
-from common.wire.messages import ConsentChange, ConsentWithdrawal, SubjectEnrolment
+from common.wire.messages import ConsentWithdrawal, SubjectEnrolment
 from policies.notices import Locale, NoticeDocument
 from server.access.service import Principal
 from server.api.deps import ServicesDep, document
 from server.api.security import Caller
+from server.consent.proofs import proof_of
 from server.consent.schemas import (
+    Asked,
     Changed,
     Check,
     Checked,
+    Decided,
     Enrolled,
     History,
     HistoryLine,
+    Invalidated,
     MyConsent,
     NoticeAnswer,
     PublishedNotice,
-    PurposeState,
     ReceiptAnswer,
     ReceiptCheck,
+    ReceiptCopy,
     ReceiptProof,
+    Terms,
     Verdict,
     Withdrawn,
 )
+from server.consent.service import ConsentRequest
 from server.signals.routes import heard
 
 router = APIRouter(prefix="/v1", tags=["consent"])
@@ -49,6 +55,18 @@ _CHANGE: Final[dict[str, Any]] = {
             "decisions": {"train.local": "given", "place.personalised": "given", "train.contribute": "refused"},
             "locale": "en",
             "surface": "settings/privacy",
+            "method": "toggle",
+        }
+    }
+}
+_ASKED: Final[dict[str, Any]] = {
+    "prompt": {
+        "value": {
+            "handle": _HANDLE,
+            "notice_digest": "0" * 64,
+            "purposes": ["train.local", "place.personalised"],
+            "locale": "en",
+            "surface": "onboarding",
         }
     }
 }
@@ -59,9 +77,16 @@ _WITHDRAWAL: Final[dict[str, Any]] = {
 
 
 @router.get("/notices/current", tags=["public documents"])
-def current_notice(request: Request, services: ServicesDep, locale: Locale = "en") -> Response:
-    """The privacy notice in force, as it must be shown before anybody agrees to anything."""
-    answer = NoticeAnswer.of(services.notices.current(locale), services.notices.accepted())
+def current_notice(
+    request: Request,
+    services: ServicesDep,
+    locale: Locale = "en",
+    jurisdiction: Annotated[str | None, Query(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")] = None,
+) -> Response:
+    """The privacy notice in force, as it must be shown before anybody agrees, with the terms of a jurisdiction."""
+    purposes = services.policies.policies.purposes
+    terms = None if jurisdiction is None else Terms.of(purposes.jurisdiction(jurisdiction))
+    answer = NoticeAnswer.of(services.notices.current(locale), services.notices.accepted(), terms)
     return document(request, answer.model_dump_json().encode(), "application/json")
 
 
@@ -72,28 +97,51 @@ def notice(digest: Digest, services: ServicesDep) -> NoticeAnswer:
 
 
 @router.post("/notices", status_code=201, tags=["administration"])
-def publish_notice(wanted: Annotated[NoticeDocument, Body()], services: ServicesDep) -> PublishedNotice:
-    """Put a new notice in force. A material one ends the grants given under older ones."""
-    texts = services.notices.publish(wanted)
+def publish_notice(wanted: Annotated[NoticeDocument, Body()], services: ServicesDep, caller: Caller) -> PublishedNotice:
+    """Put a new notice in force. A material one ends the grants given under older ones, at once and for everybody."""
+    texts = services.notices.publish(wanted, actor=caller.actor)
+    services.consent.lapse()  # only marks what has ended; the rest is marked by: reticent server lapse
     return PublishedNotice(version=wanted.version, digests={text.locale: text.digest for text in texts})
 
 
 @router.post("/subjects", status_code=201)
 def enrol(enrolment: Annotated[SubjectEnrolment, Body(openapi_examples=_ENROLMENT)], services: ServicesDep) -> Enrolled:
-    """A random handle and a key for a device. Nothing that says who it is can be sent along."""
+    """A random handle for a device's key. Nothing that says who it is can be sent along."""
     certificate = services.authority.certify(enrolment.public_key)
     handle = services.consent.enrol(enrolment)
-    key = services.access.issue(Role.DEVICE, label="device", subject=handle, app_id=enrolment.app_id)
-    return Enrolled(handle=handle, api_key=key.token, expires_at=key.expires_at, certificate=certificate)
+    return Enrolled(handle=handle, certificate=certificate)
+
+
+@router.post("/consents/requests", status_code=201)
+def request_consent(
+    wanted: Annotated[Asked, Body(openapi_examples=_ASKED)], services: ServicesDep, caller: Caller
+) -> Changed:
+    """Record that a person is being asked. A live grant stands until they answer; after a no, only when it is time."""
+    _own_subject(caller, wanted.handle)
+    asked = ConsentRequest(wanted.handle, wanted.notice_digest, wanted.purposes, wanted.locale, wanted.surface)
+    receipts = services.consent.request(asked, caller.role, app_id=caller.app_id)
+    return Changed(receipts=tuple(ReceiptAnswer.of(receipt) for receipt in receipts))
 
 
 @router.post("/consents", status_code=201)
 def change(
-    wanted: Annotated[ConsentChange, Body(openapi_examples=_CHANGE)], services: ServicesDep, caller: Caller
+    wanted: Annotated[Decided, Body(openapi_examples=_CHANGE)],
+    request: Request,
+    services: ServicesDep,
+    caller: Caller,
 ) -> Changed:
-    """Grant or refuse purposes, each alone, under the notice that was shown."""
+    """Grant or refuse purposes, each alone, under the notice that was shown.
+
+    Privacy signals that come along are recorded with the decision: what they oppose is not permitted by a grant.
+    """
     _own_subject(caller, wanted.handle)
-    receipts = services.consent.change(wanted, caller.role, app_id=caller.app_id)
+    signals = heard(request, wanted.signals)
+    receipts = services.consent.change(
+        wanted,
+        caller.role,
+        app_id=caller.app_id,
+        heard=lambda jurisdiction: services.signals.evidence(signals, jurisdiction),
+    )
     return Changed(receipts=tuple(ReceiptAnswer.of(receipt) for receipt in receipts))
 
 
@@ -107,11 +155,17 @@ def withdraw(
     return Withdrawn(receipts=tuple(ReceiptAnswer.of(receipt) for receipt in receipts))
 
 
+@router.post("/consents/invalidate")
+def invalidate(wanted: Annotated[Invalidated, Body()], services: ServicesDep, caller: Caller) -> ReceiptAnswer:
+    """End a grant that never was a valid consent; the person has to be asked anew. Repeating it is harmless."""
+    return ReceiptAnswer.of(services.consent.invalidate(wanted.receipt_id, wanted.reason, actor=caller.actor))
+
+
 @router.get("/consents/me")
 def mine(services: ServicesDep, caller: Caller) -> MyConsent:
-    """What holds now for the calling device."""
-    states = services.consent.effective(_subject(caller))
-    return MyConsent(purposes=tuple(PurposeState.of(state) for state in states))
+    """What holds now for the calling device, also as a signed standing that it can act on for some minutes."""
+    standing = services.consent.standing(_subject(caller))
+    return MyConsent.of(standing, services.consent.sealed(standing))
 
 
 @router.get("/consents/me/history")
@@ -124,10 +178,25 @@ def my_history(services: ServicesDep, caller: Caller) -> History:
 @router.post("/consents/check")
 def check(wanted: Annotated[Check, Body()], request: Request, services: ServicesDep, caller: Caller) -> Checked:
     """Effective consent for an app backend: yes or no and the reason, never the history. Signals count here too."""
-    opposed = services.signals.opposed(services.signals.judge(heard(request, wanted.signals)))
-    states = services.consent.effective(wanted.handle, wanted.purposes, app_id=caller.app_id, opposed=opposed)
+    verdict = services.signals.judge(heard(request, wanted.signals))
+    states = services.consent.effective(
+        wanted.handle,
+        wanted.purposes,
+        app_id=caller.app_id,
+        opposed=lambda jurisdiction: services.signals.opposed(verdict, jurisdiction),
+    )
     verdicts = {state.purpose: Verdict(permitted=state.permitted, reason=state.reason) for state in states}
     return Checked(purposes=verdicts)
+
+
+@router.get("/receipts/{receipt_id}")
+def receipt(receipt_id: str, services: ServicesDep, caller: Caller) -> ReceiptCopy:
+    """A receipt with the proof that its event is in the transparency log; a device gets its own."""
+    event = services.consent.event(receipt_id)
+    if caller.role is Role.DEVICE and event.handle != caller.subject:
+        raise NotFound("no such receipt")  # the same answer as for one that does not exist
+    latest = services.consent.verify(event.receipt).latest
+    return ReceiptCopy.copied(event, proof_of(services.log, event.log_seq), latest=latest)
 
 
 @router.post("/receipts/verify")

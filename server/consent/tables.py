@@ -40,26 +40,34 @@ class Subject(SQLModel, table=True):
     Attributes:
         public_key: the device's Ed25519 key, base64url.
         age_band: as declared.
+        objected: a general objection to personalised treatment.
+        restricted: what is stored may not be used until the person lifts it.
         created_day: days since the epoch; the time of day is nobody's business.
     """
 
     __tablename__ = "subject"
 
     handle: str = Field(primary_key=True, max_length=64)
-    public_key: str = Field(max_length=43)
+    public_key: str = Field(max_length=43, index=True)
     app_id: str = Field(max_length=200)
     age_band: str = Field(max_length=10)
     jurisdiction: str = Field(max_length=10)
     created_day: int
+    objected: bool = False
+    restricted: bool = False
 
 
 class ConsentEvent(SQLModel, table=True):
-    """One decision of one person about one purpose; append-only.
+    """One event about one person and one purpose: a request, a decision, or its end; append-only.
 
     Attributes:
         surface: where it was made, as the app names it.
-        actor: role of whoever reported it.
+        actor: role of whoever reported it; ``system`` where time or a notice ended a grant.
         receipt_jws: the signed receipt.
+        method: how it came about.
+        signals: JSON of the privacy signals that came with it; no raw string.
+        reason: why a grant was invalidated.
+        log_seq: number of its entry in the transparency log; none for events older than the log.
     """
 
     __tablename__ = "consent_event"
@@ -76,10 +84,19 @@ class ConsentEvent(SQLModel, table=True):
     surface: str = Field(max_length=200)
     actor: str = Field(max_length=20)
     receipt_jws: str = Field(sa_type=Text)
+    method: str = Field(max_length=20, default="api")
+    signals: str = Field(sa_type=Text, default="{}")
+    reason: str | None = Field(default=None, max_length=40)
+    log_seq: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class ConsentStateRow(SQLModel, table=True):
-    """The latest decision per subject and purpose: a projection of the events, written in their transaction."""
+    """The latest decision per subject and purpose: a projection of the events, written in their transaction.
+
+    Attributes:
+        opposed: a privacy signal that came with the decision opposes the purpose.
+        reask_not_before: seconds since the epoch before which nobody may ask again.
+    """
 
     __tablename__ = "consent_state"
 
@@ -90,3 +107,5 @@ class ConsentStateRow(SQLModel, table=True):
     valid_until: int = Field(sa_type=BigInteger)
     notice_digest: str = Field(foreign_key="notice.digest", max_length=64)
     seq: int = Field(foreign_key="consent_event.seq", sa_type=BigInteger)
+    opposed: bool = False
+    reask_not_before: int | None = Field(default=None, sa_type=BigInteger)

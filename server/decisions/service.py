@@ -22,13 +22,15 @@ from common.wire.documents import seal
 from common.wire.messages import Catalogue, Creative, PlacementPermit
 from policies.consent import Permit, Refusal
 from policies.placement.decide import decide as g
-from policies.placement.eligibility import eligible
+from policies.placement.eligibility import eligible, running
 from policies.placement.protocol import Placement
 from policies.schema import PlacementPolicy
 from server.access.service import Principal
 from server.campaigns.service import CatalogueService
 from server.consent import repository as consent_repository
+from server.consent.repository import SubjectFacts
 from server.consent.service import ConsentService
+from server.controls import repository as controls_repository
 from server.decisions import repository, wording
 from server.decisions.follow_ups import FollowUpService
 from server.decisions.repository import Basis, Decided, PositionKey
@@ -63,6 +65,13 @@ class _Made:
     model: ContextModel | None
     placements: tuple[Placement, ...]
     heard: SignalVerdict
+    stopped: frozenset[str] = frozenset()
+    jurisdiction: str | None = None
+
+    @property
+    def creatives(self) -> tuple[Creative, ...]:
+        """What may be shown now: the catalogue without stopped campaigns."""
+        return () if self.catalogue is None else running(self.catalogue.creatives, self.stopped)
 
 
 class DecisionService:
@@ -90,7 +99,10 @@ class DecisionService:
         made = self._contextual(request)
         try:
             with self._database.write() as session:
-                verdict = self._verdict(session, made, caller)
+                made = self._without_stopped(session, made)
+                found = self._subject(session, made, caller)
+                made = replace(made, jurisdiction=None if found is None else found.jurisdiction)
+                verdict = self._verdict(session, made, found)
                 repository.insert(session, made.decision_id, _lines(made, verdict), self._basis(made), now=made.now)
         except StorageUnavailable:
             return self._answer(made, Refusal(_PURPOSE, RefusalReason.UNAVAILABLE), recorded=False)
@@ -105,22 +117,31 @@ class DecisionService:
         """G over contextual scores, before anything is asked about the person."""
         moment = self._clock()
         decision_id = f"dec_{int(moment * 1000):012x}{secrets.token_hex(10)}"
-        catalogue, model = self._catalogue(), self._model()
-        creatives = () if catalogue is None else catalogue.creatives
+        heard = self._signals.judge(replace(request.signals, gpc=request.gpc or request.signals.gpc))
+        made = _Made(decision_id, int(moment), request, self._catalogue(), self._model(), (), heard)
+        return self._placed(made, moment)
+
+    def _placed(self, made: _Made, moment: float) -> _Made:
+        """The request's slots filled from what may be shown."""
+        request, model = made.request, made.model
 
         def score(candidates: Sequence[Creative]) -> list[float]:
             if model is None:
                 return [0.0] * len(candidates)
             return model.scores(candidates, context=request.context, numbers=request.numbers, now=moment)
 
+        policy, salt = self._policy.policy, made.decision_id
         try:
-            placements = g(self._policy.policy, creatives, score, request.slots, salt=decision_id)
+            return replace(made, placements=g(policy, made.creatives, score, request.slots, salt=salt))
         except ContractError as error:
             _LOG.error("contextual scores are not used: %s", error.name)
-            flat = g(self._policy.policy, creatives, lambda c: [0.0] * len(c), request.slots, salt=decision_id)
-            placements, model = flat, None
-        heard = self._signals.judge(replace(request.signals, gpc=request.gpc or request.signals.gpc))
-        return _Made(decision_id, int(moment), request, catalogue, model, placements, heard)
+            flat = g(policy, made.creatives, lambda c: [0.0] * len(c), request.slots, salt=salt)
+            return replace(made, placements=flat, model=None)
+
+    def _without_stopped(self, session: Transaction, made: _Made) -> _Made:
+        """The decision anew without campaigns that are stopped at this moment; the same one where none is."""
+        stopped = controls_repository.stopped_campaigns(session)
+        return self._placed(replace(made, stopped=stopped), made.now) if stopped else made
 
     def _catalogue(self) -> Catalogue | None:
         try:
@@ -135,24 +156,27 @@ class DecisionService:
         except StorageUnavailable:
             return None
 
-    def _verdict(self, session: Transaction, made: _Made, caller: Principal) -> Permit | Refusal:
-        """The consent gate; default deny."""
+    def _subject(self, session: Transaction, made: _Made, caller: Principal) -> SubjectFacts | None:
+        """Whom the decision is for, if the caller may speak for them; changes of their consent wait."""
         handle = made.request.handle
+        if handle is None or made.request.malformed or (caller.role is Role.DEVICE and caller.subject != handle):
+            return None
+        return consent_repository.subject(session, handle, app_id=caller.app_id, lock="decide")
+
+    def _verdict(self, session: Transaction, made: _Made, found: SubjectFacts | None) -> Permit | Refusal:
+        """The consent gate; default deny."""
         if made.request.malformed:
             return Refusal(_PURPOSE, RefusalReason.MALFORMED)
-        if handle is None:
+        if made.request.handle is None:
             return Refusal(_PURPOSE, RefusalReason.NO_CONSENT)
-        if caller.role is Role.DEVICE and caller.subject != handle:
-            return Refusal(_PURPOSE, RefusalReason.UNKNOWN_SUBJECT)
-        found = consent_repository.subject(session, handle, app_id=caller.app_id, lock="decide")
         answer = self._consent.permit(session, found, _PURPOSE, signal_opt_out=self._opposed(made))
         if isinstance(answer, Permit) and (made.catalogue is None or made.model is None):
             return Refusal(_PURPOSE, RefusalReason.UNAVAILABLE)
         return answer
 
     def _opposed(self, made: _Made) -> bool:
-        """Whether any signal opposes personalised placement or what it needs."""
-        return _PURPOSE in self._signals.opposed(made.heard)
+        """Whether any signal opposes personalised placement or what it needs, where the person is."""
+        return _PURPOSE in self._signals.opposed(made.heard, made.jurisdiction)
 
     def _basis(self, made: _Made) -> Basis:
         return Basis(
@@ -165,7 +189,7 @@ class DecisionService:
         permit = self._permit(made, verdict) if isinstance(verdict, Permit) else None
         candidates = None
         if permit is not None and made.catalogue is not None:
-            pool = eligible(made.catalogue.creatives, self._policy.policy.eligibility)
+            pool = eligible(made.creatives, self._policy.policy.eligibility)
             candidates = tuple(creative.creative_id for creative in pool)
         basis = self._basis(made)
         return DecisionAnswer(
@@ -217,6 +241,7 @@ class DecisionService:
             model_version=made.model.version,
             issued_at=made.now,
             expires_at=min(made.now + PERMIT_S, int(answer.valid_until)),
+            stopped=tuple(sorted(made.stopped)),
         )
         return seal(permit, self._signer)
 

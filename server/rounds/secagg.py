@@ -15,12 +15,12 @@ from typing import Protocol, TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common.errors import OutOfRange, ProtocolViolation, Replayed, ReticentError
+from common.errors import ConsentRefused, OutOfRange, ProtocolViolation, Replayed, ReticentError
 from common.model.arrays import Arrays
 from common.secagg.certificate import open_certificate
 from common.secagg.server import Aggregator, UnmaskedSum
 from common.secagg.terms import SessionTerms
-from common.taxonomy import Stage
+from common.taxonomy import RefusalReason, Stage
 from common.wire.base import Message as WireMessage
 from common.wire.codec import decode, encode
 from common.wire.secagg import (
@@ -69,6 +69,8 @@ class Session:
         devices_per_node_max: devices one node may speak for.
         limit: bound on the sum's coordinates for a roster size; beyond it the sum wrapped or somebody cheated.
         draw: chooses that many of the devices offered, where more came than the cohort may hold.
+        refused: which of these devices may not take part at this moment; asked when the roster closes, before anybody
+            is charged, and before each masked vector is added.
     """
 
     terms: SessionTerms
@@ -79,6 +81,7 @@ class Session:
     devices_per_node_max: int
     limit: Callable[[int], int]
     draw: Callable[[list[bytes], int], Collection[bytes]]
+    refused: Callable[[Sequence[bytes]], Collection[bytes]]
 
 
 @dataclass(slots=True)
@@ -166,6 +169,7 @@ class _Run:
         barred = set(self._charging.barred(sorted(offered)))
         if barred:
             self._tally.refused[f"{Stage.ADVERTISE.value}/BudgetExhausted"] += len(barred)
+        barred |= self._without_consent(Stage.ADVERTISE, [identity for identity in offered if identity not in barred])
         allowed = [identity for identity in sorted(offered) if identity not in barred]
         if len(allowed) > terms.cohort.devices_max:
             allowed = sorted(self._session.draw(allowed, terms.cohort.devices_max))
@@ -195,6 +199,9 @@ class _Run:
     def _charge(self, deliveries: Mapping[int, bytes]) -> dict[int, bytes]:
         """Charge everybody who may now release something; who cannot be charged gets no delivery."""
         by_identity = {self._aggregator.identities[index]: index for index in deliveries}
+        gone = self._without_consent(Stage.SHARE, list(by_identity))
+        by_identity = {identity: index for identity, index in by_identity.items() if identity not in gone}
+        deliveries = {index: deliveries[index] for index in by_identity.values()}
         refused = {by_identity[identity] for identity in self._charging.charge(sorted(by_identity))}
         if refused:
             self._tally.refused[f"{Stage.MASK.value}/BudgetExhausted"] += len(refused)
@@ -219,6 +226,8 @@ class _Run:
                     self._own(node, header.index)
                     if header.index not in deliveries:
                         raise ProtocolViolation("a device answered that was not asked")
+                    if self._session.refused([self._aggregator.identities[header.index]]):
+                        raise ConsentRefused(RefusalReason.WITHDRAWN)
                     self._aggregator.add_masked(header.index, row.tobytes())
 
         self._ask(Stage.MASK, bodies, take)
@@ -286,6 +295,13 @@ class _Run:
         )
         if silent:
             self._tally.declined[f"{stage.value}/{UNAVAILABLE}"] += silent
+
+    def _without_consent(self, stage: Stage, identities: Sequence[bytes]) -> set[bytes]:
+        """Devices that may not take part now, counted by name and never told apart."""
+        refused = set(self._session.refused(identities)) if identities else set()
+        if refused:
+            self._tally.refused[f"{stage.value}/{ConsentRefused.__name__}"] += len(refused)
+        return refused
 
     def _nodes(self, indices: Collection[int]) -> list[int]:
         """The nodes of some devices, in a fixed order."""

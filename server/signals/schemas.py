@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from common.errors import UndecodableSignal
 from common.signals.gpp import GppSection, decode_gpp
@@ -22,7 +22,7 @@ class Signals(BaseModel):
     """Privacy signals that the app has seen. Absent is not empty: an empty string cannot be read and opposes all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    gpc: bool = False
+    gpc: StrictBool = False
     tcf: Raw = Field(default=None, description="TC string, TCF 2.2 or 2.3.")
     gpp: Raw = Field(default=None, description="GPP string; every section in it counts.")
     us_privacy: Raw = Field(default=None, description="US Privacy string, such as 1YNN.")

@@ -58,7 +58,8 @@ def test_live_grants_permit_until_the_first_of_them_ends(purpose: Purpose) -> No
         (UNKNOWN_SUBJECT, RefusalReason.UNKNOWN_SUBJECT),
         (dataclasses.replace(ALL, age_band=AgeBand.MINOR), RefusalReason.MINOR),
         (dataclasses.replace(ALL, age_band=AgeBand.UNKNOWN), RefusalReason.MINOR),
-        (dataclasses.replace(ALL, objection=True), RefusalReason.WITHDRAWN),
+        (dataclasses.replace(ALL, objection=True), RefusalReason.OBJECTED),
+        (dataclasses.replace(ALL, restricted=True), RefusalReason.RESTRICTED),
         (dataclasses.replace(ALL, signal_opt_out=True), RefusalReason.SIGNAL_OPT_OUT),
         (dataclasses.replace(ALL, stopped=frozenset(Purpose)), RefusalReason.KILL_SWITCH),
         (dataclasses.replace(ALL, facts={}), RefusalReason.NO_CONSENT),
@@ -86,7 +87,8 @@ def test_reasons(purpose: Purpose, state: ConsentSnapshot, reason: RefusalReason
         ({"state": ConsentState.WITHDRAWN, "notice_digest": "b" * 64}, RefusalReason.WITHDRAWN),
         ({"state": ConsentState.EXPIRED}, RefusalReason.EXPIRED),
         ({"state": ConsentState.SUPERSEDED}, RefusalReason.SUPERSEDED),
-        ({"state": ConsentState.INVALIDATED}, RefusalReason.NO_CONSENT),
+        ({"state": ConsentState.INVALIDATED}, RefusalReason.INVALIDATED),
+        ({"opposed": True}, RefusalReason.SIGNAL_OPT_OUT),
         ({"state": ConsentState.REQUESTED}, RefusalReason.NO_CONSENT),
         ({"state": ConsentState.UNKNOWN}, RefusalReason.NO_CONSENT),
     ],
@@ -104,7 +106,7 @@ def test_precedence_from_the_top() -> None:
     fact = ConsentFact(ConsentState.WITHDRAWN, NOW - DAY, NOW - 1, "b" * 64)
     state = ConsentSnapshot(
         AgeBand.MINOR, {Purpose.TRAIN_LOCAL: fact}, frozenset({NOTICE}),
-        signal_opt_out=True, stopped=frozenset({Purpose.TRAIN_LOCAL}),
+        signal_opt_out=True, stopped=frozenset({Purpose.TRAIN_LOCAL}), objection=True, restricted=True,
     )  # fmt: skip
     given_now = dataclasses.replace(fact, state=ConsentState.GIVEN)
     current = dataclasses.replace(given_now, notice_digest=NOTICE)
@@ -112,7 +114,9 @@ def test_precedence_from_the_top() -> None:
         ({}, RefusalReason.KILL_SWITCH),
         ({"stopped": frozenset()}, RefusalReason.MINOR),
         ({"age_band": AgeBand.ADULT}, RefusalReason.WITHDRAWN),
-        ({"facts": {Purpose.TRAIN_LOCAL: given_now}}, RefusalReason.SIGNAL_OPT_OUT),
+        ({"facts": {Purpose.TRAIN_LOCAL: given_now}}, RefusalReason.OBJECTED),
+        ({"objection": False}, RefusalReason.RESTRICTED),
+        ({"restricted": False}, RefusalReason.SIGNAL_OPT_OUT),
         ({"signal_opt_out": False}, RefusalReason.SUPERSEDED),
         ({"facts": {Purpose.TRAIN_LOCAL: current}}, RefusalReason.EXPIRED),
     ]
@@ -150,7 +154,14 @@ def test_a_refusal_is_an_error_with_its_reason() -> None:
 
 
 times = st.floats(NOW - 400 * DAY, NOW + 400 * DAY) | st.sampled_from([math.nan, math.inf])
-facts = st.builds(ConsentFact, st.sampled_from(ConsentState), times, times, st.sampled_from([NOTICE, "b" * 64]))
+facts = st.builds(
+    ConsentFact,
+    st.sampled_from(ConsentState),
+    times,
+    times,
+    st.sampled_from([NOTICE, "b" * 64]),
+    st.sampled_from([False, False, True]),
+)
 snapshots = st.builds(
     ConsentSnapshot,
     st.sampled_from([AgeBand.ADULT, AgeBand.ADULT, AgeBand.MINOR, AgeBand.UNKNOWN]),
@@ -158,6 +169,7 @@ snapshots = st.builds(
     st.just(frozenset({NOTICE})),
     known=st.sampled_from([True, True, True, False]),
     objection=st.sampled_from([False, False, False, True]),
+    restricted=st.sampled_from([False, False, False, True]),
     signal_opt_out=st.sampled_from([False, False, False, True]),
     stopped=st.frozensets(st.sampled_from(Purpose), max_size=1),
 )
@@ -176,6 +188,8 @@ def live(state: ConsentSnapshot, purpose: Purpose) -> bool:
         and state.age_band is AgeBand.ADULT
         and state.known
         and not state.objection
+        and not state.restricted
+        and not fact.opposed
         and not state.signal_opt_out
         and purpose not in state.stopped
         and all(live(state, needed) for needed in NEEDS[purpose])

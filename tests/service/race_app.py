@@ -1,0 +1,58 @@
+"""Applications that the race test serves with two uvicorn workers: the real one, and one that remembers permits.
+
+Both say in a header which worker answered; nothing else differs from what ``uvicorn server.api.app:create_app`` serves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from server.api.app import create_app
+from server.api.services import Services
+
+CACHE_S = 0.25
+WORKER_HEADER = "x-worker"
+Message = MutableMapping[str, Any]
+
+
+def real() -> Callable[..., Any]:
+    """The service."""
+    return _named(create_app())
+
+
+def cached() -> Callable[..., Any]:
+    """The service with one mistake: it believes for 250 ms what it has read about a person."""
+    app = create_app()
+    _remember(app.state.services)
+    return _named(app)
+
+
+def _remember(services: Services) -> None:
+    reader, known = services.consent, dict[str, tuple[float, Any]]()
+    ask = reader.permit
+
+    def permit(session: Any, found: Any, purpose: Any, **more: Any) -> Any:  # noqa: ANN401 - whatever the service takes
+        name = "" if found is None else found.handle
+        held = known.get(name)
+        if held is None or time.monotonic() - held[0] > CACHE_S:
+            known[name] = held = (time.monotonic(), ask(session, found, purpose, **more))
+        return held[1]
+
+    reader.permit = permit  # type: ignore[method-assign]
+
+
+def _named(app: Callable[..., Any]) -> Callable[..., Any]:
+    worker = str(os.getpid()).encode()
+
+    async def serve(scope: Message, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        async def name(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (WORKER_HEADER.encode(), worker)]
+            await send(message)
+
+        await app(scope, receive, name if scope["type"] == "http" else send)
+
+    return serve
