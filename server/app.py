@@ -24,7 +24,7 @@ from server.migrations import current, migrate, newest
 from server.rounds.measuring import Measured, Measurement
 from server.rounds.training import FinishedTraining, Observer, RoundReport, Training
 from server.rounds.training_config import TrainingConfig
-from server.settings import Settings
+from server.settings import RoundConsentRule, Settings
 from server.storage import Database, open_database
 
 app = ServerApp()
@@ -59,6 +59,7 @@ class _Equipment(TypedDict):
     database: Database
     signer: SigningKey
     authorities: tuple[PublicKey, ...]
+    round_consent: RoundConsentRule
 
 
 @contextmanager
@@ -76,6 +77,7 @@ def _equipped(context: Context, settings: Settings) -> Iterator[_Equipment]:
             "database": database,
             "signer": keyfile.load_or_create(settings.signing_key),
             "authorities": authorities_of(settings),
+            "round_consent": settings.round_consent,
         }
     finally:
         database.close()

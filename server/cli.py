@@ -22,7 +22,7 @@ model_app = typer.Typer(no_args_is_help=True, help="The registry of signed model
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
+def named_errors() -> Iterator[None]:
     """An error of ours is one line and exit code 1, never a trace."""
     try:
         yield
@@ -37,7 +37,7 @@ def init() -> None:
     from server.api.services import initialise
 
     settings = Settings.from_env()
-    with _named_errors():
+    with named_errors():
         services = initialise(settings)
         notice = services.notices.current("en").notice.version
     typer.echo(f"State in {settings.state_dir}; signing key {services.signer.kid}; notice version {notice} in force.")
@@ -49,7 +49,7 @@ def migrate() -> None:
     from server.migrations import migrate as run
     from server.storage import open_database
 
-    with _named_errors():
+    with named_errors():
         typer.echo(f"Database at revision {run(open_database(Settings.from_env().database_url))}.")
 
 
@@ -60,15 +60,16 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
 
     from server.api.app import create_app
 
-    with _named_errors():
+    with named_errors():
         app = create_app(Settings.from_env())
     uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
 
 
 @server_app.command("create-key")
 def create_key(
-    role: Annotated[Role, typer.Option(help="What the key may do; devices get theirs when they enrol.")],
+    role: Annotated[Role, typer.Option(help="What the key may do; a device has none and signs instead.")],
     label: Annotated[str, typer.Option(help="For whom, in your own words.")] = "",
+    holder: Annotated[str, typer.Option(help="The person or organisation: a short name, kept over rotations.")] = "",
     app: Annotated[str | None, typer.Option(help="Narrow an app backend's key to the subjects of one app.")] = None,
     days: Annotated[int, typer.Option(min=1, max=3660)] = 365,
 ) -> None:
@@ -76,9 +77,9 @@ def create_key(
     from server.api.services import build_services
 
     if role is Role.DEVICE:
-        raise typer.BadParameter("a device gets its key when it enrols: POST /v1/subjects")
-    with _named_errors():
-        key = build_services(Settings.from_env()).access.issue(role, label=label, app_id=app, days=days)
+        raise typer.BadParameter("a device signs with the key that it enrols: POST /v1/subjects")
+    with named_errors():
+        key = build_services(Settings.from_env()).access.issue(role, label=label, holder=holder, app_id=app, days=days)
     typer.echo(key.token)
 
 
@@ -87,12 +88,83 @@ def public_key() -> None:
     """Print the public signing key, as devices pin it (JWK)."""
     from common.crypto import keyfile
 
-    with _named_errors():
+    with named_errors():
         try:
             public = keyfile.load(Settings.from_env().signing_key).public
         except OSError:
             raise MalformedInput("there is no signing key; run: reticent server init") from None
     typer.echo(json.dumps({"kty": "OKP", "crv": "Ed25519", "kid": public.kid, "x": public.x}))
+
+
+@server_app.command("rotate-key")
+def rotate_key() -> None:
+    """Put a new signing key in force, named by the old one; old documents still verify. Restart services after it."""
+    from server.api.services import build_services
+    from server.transparency.keys import rotate
+
+    with named_errors():
+        services = build_services(Settings.from_env())
+        stored = rotate(services.database, services.log, services.settings.signing_key)
+    typer.echo(
+        f"Signing key {stored.key.kid} is number {stored.number}. Restart the services; pins follow by themselves."
+    )
+
+
+@server_app.command()
+def lapse() -> None:
+    """Mark grants that have ended by time or by a notice. Run it daily; what is permitted never waits for it."""
+    from server.api.services import build_services
+
+    marked = 0
+    with named_errors():
+        consent = build_services(Settings.from_env()).consent
+        while found := consent.lapse():
+            marked += found
+    typer.echo(f"{marked} grants marked as ended.")
+
+
+@server_app.command()
+def scrub() -> None:
+    """Destroy keys of tombstones whose period is over, and write the database's file anew without what was deleted.
+
+    Run it daily: an erasure does the second by itself where it finds traces. PostgreSQL does it in its own ways.
+    """
+    from server.api.services import build_services
+
+    with named_errors():
+        services = build_services(Settings.from_env())
+        keys, clean = services.ledger.retire(), services.database.scrub()
+    done = "The file was written anew." if clean else "Run VACUUM FULL; its log and backups expire as you set them."
+    typer.echo(f"{keys} keys of past periods destroyed. {done}")
+
+
+@server_app.command("openapi")
+def openapi(file: Annotated[Path | None, typer.Argument(help="Write it here instead of printing it.")] = None) -> None:
+    """The OpenAPI 3.1 document of the service; docs/openapi.json holds it."""
+    import tempfile
+
+    from server.api.app import create_app
+    from server.api.openapi import text
+    from server.api.services import initialise
+
+    with tempfile.TemporaryDirectory() as folder, named_errors():
+        services = initialise(Settings.at(Path(folder)))
+        document = text(create_app(services=services).openapi())
+        services.database.close()
+    if file is None:
+        typer.echo(document, nl=False)
+    else:
+        file.write_text(document, "utf-8")
+
+
+@server_app.command("store-audit")
+def store_audit(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="audit --json")]) -> None:
+    """Keep an audit's result: the desk shows it beside the claims, and evidence bundles hold it."""
+    from server.ledger.audits import keep_audit
+
+    with named_errors():
+        stored = keep_audit(file, Settings.from_env().state_dir)
+    typer.echo(f"Audit stored as {stored.name}.")
 
 
 @server_app.command("publish-catalogue")
@@ -101,7 +173,7 @@ def publish_catalogue(file: Annotated[Path, typer.Argument(exists=True, dir_okay
     from server.api.services import build_services
     from server.campaigns.routes import CatalogueDraft
 
-    with _named_errors():
+    with named_errors():
         try:
             draft = CatalogueDraft.model_validate_json(file.read_bytes())
         except ValidationError as error:
@@ -115,7 +187,7 @@ def list_models() -> None:
     """All registered models, newest first."""
     from server.api.services import build_services
 
-    with _named_errors():
+    with named_errors():
         manifests = build_services(Settings.from_env()).registry.manifests()
     if not manifests:
         typer.echo("No model is registered.")
@@ -136,7 +208,7 @@ def show(
     from server.api.services import build_services
     from server.registry.card import card_html, card_json, card_text
 
-    with _named_errors():
+    with named_errors():
         registry = build_services(Settings.from_env()).registry
         manifest, _, spec = registry.verified(version)
         card = registry.card(version) if manifest.disclosure or as_json or html else None
@@ -157,7 +229,7 @@ def verify(version: Annotated[int | None, typer.Argument(help="Default: the newe
     """Check a model as a device does: signature, features, digest, names, shapes and values of its arrays."""
     from server.api.services import build_services
 
-    with _named_errors():
+    with named_errors():
         manifest, arrays, _ = build_services(Settings.from_env()).registry.verified(version)
     weights = sum(array.size for array in arrays.values())
     typer.echo(f"Model version {manifest.version} verifies: {weights} weights in {len(arrays)} arrays.")

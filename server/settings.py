@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 from common.errors import MalformedInput
@@ -18,6 +19,14 @@ DATABASE_FILE = "reticent.db"
 SIGNING_KEY_FILE = "signing-key.json"
 AUTHORITY_KEY_FILE = "authority-key.json"
 PEPPER_FILE = "api-key-pepper"
+LOG_ORIGIN = "reticent-log"
+
+
+class RoundConsentRule(StrEnum):
+    """Whose word on consent a secure aggregation needs beside the devices' own gates."""
+
+    SERVICE = "service"
+    DEVICES = "devices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,16 @@ class Settings:
         pepper: RETICENT_API_KEY_PEPPER; file of the secret under which API keys are stored and event tokens made.
         feature_spec: RETICENT_FEATURE_SPEC; FeatureSpec JSON this installation expects of its models, if pinned.
         policies: RETICENT_POLICIES; directory of policy documents, else those of the package.
-        controller: RETICENT_CONTROLLER; who is named in receipts as responsible.
+        controller: RETICENT_CONTROLLER; who is named in receipts as responsible. RETICENT_CONTROLLER_ADDRESS and
+            RETICENT_CONTROLLER_CONTACT say where they can be reached, RETICENT_STORAGE_LOCATION where the records are.
+        round_consent: RETICENT_ROUND_CONSENT; ``service`` (default): a secure aggregation takes only devices that are
+            enrolled here and have live consent here; ``devices``: for simulations without people at a service, whose
+            devices' own gates decide alone.
+        log_origin: RETICENT_LOG_ORIGIN; name of the transparency log in checkpoints, without spaces; never change it.
+        public_url: RETICENT_PUBLIC_URL; how devices see the service, scheme and host, where a proxy stands before it:
+            they sign the URL that they call. Else the request's own host counts.
+        rate_limits: RETICENT_RATE_LIMITS; ``device=600/60 app_backend=100000/60``: requests per seconds, by role.
+        workers: WEB_CONCURRENCY, uvicorn's variable; each worker grants its share of the rate limits.
         signals: how privacy signals are read. RETICENT_TCF_VENDOR_ID is our id in the Global Vendor List, or
             ``unchecked``; without it no TC string is enough. RETICENT_TCF_DISCLOSED_VENDORS (``required``, ``legacy``)
             and RETICENT_GPP_GPC_SUBSECTION (``required``, ``optional``) say which missing parts are let pass.
@@ -50,6 +68,14 @@ class Settings:
     feature_spec: Path | None = None
     policies: Path | None = None
     controller: str = "Operator of this Reticent installation"
+    controller_address: str = ""
+    controller_contact: str = ""
+    storage_location: str = "the server of this installation"
+    round_consent: RoundConsentRule = RoundConsentRule.SERVICE
+    log_origin: str = LOG_ORIGIN
+    public_url: str = ""
+    rate_limits: str = ""
+    workers: int = 1
     signals: SignalRules = field(default_factory=SignalRules)
 
     @classmethod
@@ -62,6 +88,11 @@ class Settings:
             pepper=state_dir / PEPPER_FILE,
             authority_key=state_dir / AUTHORITY_KEY_FILE,
         )
+
+    @classmethod
+    def simulated(cls, state_dir: Path) -> Settings:
+        """The same for a simulation without people at a service: nobody is enrolled, devices' own gates decide."""
+        return replace(cls.at(state_dir), round_consent=RoundConsentRule.DEVICES)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -78,6 +109,14 @@ class Settings:
             feature_spec=_path(found.get("RETICENT_FEATURE_SPEC")),
             policies=_path(found.get("RETICENT_POLICIES")),
             controller=found.get("RETICENT_CONTROLLER", base.controller),
+            controller_address=found.get("RETICENT_CONTROLLER_ADDRESS", ""),
+            controller_contact=found.get("RETICENT_CONTROLLER_CONTACT", ""),
+            storage_location=found.get("RETICENT_STORAGE_LOCATION", base.storage_location),
+            round_consent=_round_consent(found.get("RETICENT_ROUND_CONSENT", RoundConsentRule.SERVICE.value)),
+            log_origin=found.get("RETICENT_LOG_ORIGIN", base.log_origin),
+            public_url=found.get("RETICENT_PUBLIC_URL", ""),
+            rate_limits=found.get("RETICENT_RATE_LIMITS", ""),
+            workers=_workers(found.get("WEB_CONCURRENCY", "1")),
             signals=_signal_rules(found),
         )
 
@@ -99,6 +138,20 @@ def _signal_rules(found: Mapping[str, str]) -> SignalRules:
     except ValueError:
         names = "RETICENT_TCF_VENDOR_ID, RETICENT_TCF_DISCLOSED_VENDORS or RETICENT_GPP_GPC_SUBSECTION"
         raise MalformedInput(f"{names} has a value that is not allowed") from None
+
+
+def _round_consent(text: str) -> RoundConsentRule:
+    """Raises MalformedInput for a word that is none."""
+    try:
+        return RoundConsentRule(text)
+    except ValueError:
+        raise MalformedInput("RETICENT_ROUND_CONSENT is service or devices") from None
+
+
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= 999):
+        raise MalformedInput("WEB_CONCURRENCY takes a number of workers from 1 to 999")
+    return int(text)
 
 
 def _path(text: str | None) -> Path | None:

@@ -1,7 +1,8 @@
-"""API keys. Owns their form ``rtk_<role>_<256 random bits>``, their hashing, expiry and revocation.
+"""API keys. Owns their form ``rtk_<role>_<256 random bits>``, their hashing, expiry, rotation and revocation.
 
 A key is shown once and stored as an HMAC under a pepper kept outside the database, so a copy of the database opens
-nothing. The key is random, so a slow hash would protect nothing more.
+nothing. The key is random, so a slow hash would protect nothing more. Every issue, rotation and end of a key is in the
+transparency log, written by the same transaction: an admin who hands themself an officer's key leaves a trace.
 """
 
 from __future__ import annotations
@@ -11,35 +12,35 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 from common.crypto.kdf import derive
-from common.errors import NotAuthenticated, NotFound
-from common.taxonomy import Role
+from common.errors import MalformedInput, NotAllowed, NotAuthenticated, NotFound
+from common.taxonomy import LogKind, Role
 from server.access import repository
+from server.access.principal import Principal as Principal  # noqa: PLC0414 - where other rooms look for it
 from server.access.repository import StoredKey
-from server.storage import Database
+from server.storage import Database, Transaction
 
 DAYS_DEFAULT: Final = 365
-_DAY_S: Final = 86_400
+OVERLAP_HOURS_DEFAULT: Final = 24
+OVERLAP_HOURS_MAX: Final = 30 * 24
+DAY_S: Final = 86_400
+HOLDER: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 _FORM: Final = re.compile(r"rtk_[a-z_]{1,20}_[A-Za-z0-9_-]{43}", re.ASCII)
+_COMMAND_LINE: Final = "command line"
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who is calling.
+class Log(Protocol):
+    """The transparency log, as far as this room writes to it."""
 
-    Attributes:
-        role: what the caller may do.
-        subject: whom a device speaks for.
-        app_id: whose subjects an app backend may ask about; None: all.
-    """
-
-    role: Role
-    subject: str | None = None
-    app_id: str | None = None
+    def append(
+        self, session: Transaction, kind: LogKind, record: Mapping[str, Any], *, actor: str, subject: str | None = None
+    ) -> int:
+        """Write one entry in the caller's transaction."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,38 +53,93 @@ class IssuedKey:
 
 
 class AccessService:
-    """Issues, checks and revokes API keys."""
+    """Issues, checks, rotates and revokes API keys."""
 
-    def __init__(self, database: Database, pepper: bytes, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, pepper: bytes, clock: Callable[[], float] = time.time, *, log: Log) -> None:
+        """Use ``pepper`` to hash keys and ``log`` for what happens to them."""
+        self._database, self._clock, self._log = database, clock, log
         self._secret = derive(pepper, "api-key")
+        self._seen: dict[str, int] = {}
 
     def issue(
         self,
         role: Role,
         *,
         label: str,
-        subject: str | None = None,
+        holder: str = "",
         app_id: str | None = None,
         days: int = DAYS_DEFAULT,
+        scopes: frozenset[str] = frozenset(),
+        by: Principal | None = None,
     ) -> IssuedKey:
         """A new key.
 
+        Args:
+            role: what it may do.
+            label: for whom, in the issuer's words.
+            holder: the person or organisation; the label where it has the form of a name, else the key's own id.
+            app_id: narrows an app backend to the subjects of one app.
+            days: until it expires.
+            scopes: narrow the role; none: all that it may do.
+            by: who issues it; None: somebody with access to the machine.
+
         Raises:
-            ValueError: a device key needs a subject, and no other key has one.
+            MalformedInput: a device has no API key; ``holder`` has not the form of a name.
         """
-        if (role is Role.DEVICE) != (subject is not None):
-            raise ValueError("a device key speaks for exactly one subject; other keys for none")
-        now = int(self._clock())
-        key = IssuedKey(
-            key_id=f"key_{secrets.token_urlsafe(9)}",
-            token=f"rtk_{role.value}_{secrets.token_urlsafe(32)}",
-            expires_at=now + days * _DAY_S,
+        if role is Role.DEVICE:
+            raise MalformedInput("a device has no API key: it signs its requests with the key that it enrolled")
+        key_id = f"key_{secrets.token_urlsafe(9)}"
+        person = holder or (label if re.fullmatch(HOLDER, label) else key_id)
+        if not re.fullmatch(HOLDER, person):
+            raise MalformedInput("holder takes letters, digits and . _ @ -, 64 at most")
+        now, token = int(self._clock()), _token(role)
+        stored = StoredKey(
+            key_id=key_id,
+            role=role,
+            key_hash=self._hash(token),
+            app_id=app_id,
+            label=label,
+            created_at=now,
+            expires_at=now + days * DAY_S,
+            holder=person,
+            lineage=key_id,
+            scopes=scopes,
         )
         with self._database.write() as session:
-            stored = StoredKey(role, self._hash(key.token), subject, app_id, key.expires_at, revoked=False)
-            repository.insert(session, key.key_id, stored, label=label, now=now)
-        return key
+            repository.insert(session, stored)
+            self._note(session, "issued", stored, by)
+        return IssuedKey(key_id, token, stored.expires_at)
+
+    def rotate(
+        self, key_id: str, *, by: Principal, overlap_hours: int = OVERLAP_HOURS_DEFAULT, days: int = DAYS_DEFAULT
+    ) -> IssuedKey:
+        """A new key in place of an old one, which stays valid for the overlap and no longer than it would have.
+
+        Only whoever calls with the old key may do so: a key that somebody else can make is not its holder's.
+
+        Raises:
+            NotFound: there is no such key, or it is no longer valid.
+            NotAllowed: it is not the caller's.
+        """
+        now = int(self._clock())
+        with self._database.write() as session:
+            old = repository.by_id(session, key_id)
+            if by.key_id != key_id:
+                raise NotAllowed("a key is rotated with that key itself")
+            if old is None or old.revoked_at is not None or old.expires_at <= now:
+                raise NotFound("no such API key")
+            token = _token(old.role)
+            fresh = replace(
+                old,
+                key_id=f"key_{secrets.token_urlsafe(9)}",
+                key_hash=self._hash(token),
+                created_at=now,
+                expires_at=now + days * DAY_S,
+            )
+            repository.insert(session, fresh)
+            repository.expire(session, key_id, at=min(old.expires_at, now + overlap_hours * 3600))
+            self._note(session, "rotated", fresh, by)
+        return IssuedKey(fresh.key_id, token, fresh.expires_at)
 
     def authenticate(self, token: str) -> Principal:
         """Who holds this key.
@@ -99,19 +155,67 @@ class AccessService:
             found = repository.by_hash(session, presented)
         if found is None or not hmac.compare_digest(found.key_hash, presented):
             raise refusal
-        if found.revoked or self._clock() >= found.expires_at:
+        if found.role is Role.DEVICE or found.revoked_at is not None or self._clock() >= found.expires_at:
             raise refusal
-        return Principal(found.role, found.subject, found.app_id)
+        self._used(found)
+        return Principal(
+            role=found.role,
+            app_id=found.app_id,
+            key_id=found.key_id,
+            holder=found.holder,
+            credential=found.lineage,
+            scopes=found.scopes,
+        )
 
-    def revoke(self, key_id: str) -> None:
+    def live(self, key_id: str) -> bool:
+        """Whether a key is still valid: sessions that it opened end with it."""
+        with self._database.read() as session:
+            found = repository.by_id(session, key_id)
+        return found is not None and found.revoked_at is None and self._clock() < found.expires_at
+
+    def listed(self, *, after: tuple[int, str] | None, rows: int) -> Sequence[StoredKey]:
+        """Keys, oldest first; never what opens anything."""
+        with self._database.read() as session:
+            return repository.listed(session, after=after, rows=rows)
+
+    def revoke(self, key_id: str, *, by: Principal | None = None) -> None:
         """End a key now; ending it twice changes nothing.
 
         Raises:
             NotFound: there is no such key.
         """
         with self._database.write() as session:
-            if not repository.revoke(session, key_id, now=int(self._clock())):
+            found = repository.by_id(session, key_id)
+            if found is None:
                 raise NotFound("no such API key")
+            if found.revoked_at is None:
+                repository.revoke(session, key_id, now=int(self._clock()))
+                self._note(session, "revoked", found, by)
+
+    def _used(self, key: StoredKey) -> None:
+        """Note the day of use: one write per key and day, never one per request."""
+        day = int(self._clock()) // DAY_S
+        if key.last_used_day == day or self._seen.get(key.key_id) == day:
+            return
+        with self._database.write() as session:
+            repository.use(session, key.key_id, day=day)
+        self._seen[key.key_id] = day
+
+    def _note(self, session: Transaction, what: str, key: StoredKey, by: Principal | None) -> None:
+        record = {
+            "event": f"api-key-{what}",
+            "key_id": key.key_id,
+            "lineage": key.lineage,
+            "role": key.role.value,
+            "holder": key.holder,
+            "scopes": sorted(key.scopes),
+            "expires_at": key.expires_at,
+        }
+        self._log.append(session, LogKind.KEY, record, actor=_COMMAND_LINE if by is None else by.actor)
 
     def _hash(self, token: str) -> str:
         return hmac.new(self._secret, token.encode(), hashlib.sha256).hexdigest()
+
+
+def _token(role: Role) -> str:
+    return f"rtk_{role.value}_{secrets.token_urlsafe(32)}"

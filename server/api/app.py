@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from common.wire import messages
+from common.wire.requests import LedgerProof
+from common.wire.subject import SubjectRequest
 from policies.notices import NoticeDocument, NoticeWords
+from server import migrations
 from server.access import routes as access_routes
-from server.api import errors, health, security
+from server.api import errors, health, problems, security
 from server.api.deps import ServicesDep
 from server.api.frame import Frame
-from server.api.services import Services, build_services
+from server.api.openapi import documented
+from server.api.repeated import Repeated
+from server.api.services import Services, announce, build_services
 from server.campaigns import routes as campaign_routes
 from server.consent import routes as consent_routes
 from server.consent import schemas as consent_schemas
+from server.controls import routes as control_routes
+from server.dashboard.app import create_desk
 from server.decisions import routes as decision_routes
 from server.decisions.request import DecisionBody
+from server.ledger import routes as ledger_routes
+from server.ledger.schemas import CapProposal
 from server.registry import routes as registry_routes
+from server.reports import routes as report_routes
+from server.requests import routes as request_routes
+from server.requests.schemas import Denial
 from server.settings import Settings
 from server.signals import routes as signal_routes
 from server.signals.schemas import Signals
+from server.transparency import routes as transparency_routes
+from server.transparency.routes import KeySet
 
 TITLE: Final = "Reticent"
 _KEYS: Final = APIRouter(tags=["public documents"])
-
-
-class KeySet(BaseModel):
-    """RFC 7517 key set."""
-
-    keys: tuple[dict[str, str], ...]
-
-
-@_KEYS.get("/.well-known/jwks.json")
-async def jwks(services: ServicesDep) -> KeySet:
-    """The public key that signs models, catalogues, policies, permits and receipts."""
-    public = services.signer.public
-    return KeySet(keys=({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": public.kid, "x": public.x},))
 
 
 @_KEYS.get("/.well-known/enrolment-authorities.json")
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(parts.scorer.warm)
+        await run_in_threadpool(_start, parts)
         yield
         parts.database.close()
 
@@ -77,16 +77,24 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
         redoc_url=None,
         lifespan=lifespan,
         dependencies=[Depends(security.authorise)],
-        responses={"default": {"model": errors.Problem, "description": "RFC 9457 problem details."}},
     )
     app.state.services = parts
     for router in _routers():
         app.include_router(router)
     errors.install(app, _known_fields())
+    app.mount("/desk", create_desk(parts))
+    app.add_middleware(Repeated, services=parts)
     app.add_middleware(Frame)
-    app.openapi = _documented(app.openapi)  # type: ignore[method-assign]
+    app.openapi = documented(app.openapi)  # type: ignore[method-assign]
     security.check_complete(app.openapi())
     return app
+
+
+def _start(parts: Services) -> None:
+    """What is done once before the first answer; a database that is not migrated yet is only reported (``/readyz``)."""
+    if migrations.current(parts.database) == migrations.newest():
+        announce(parts)
+    parts.scorer.warm()
 
 
 def _routers() -> tuple[APIRouter, ...]:
@@ -94,11 +102,17 @@ def _routers() -> tuple[APIRouter, ...]:
         health.router,
         _KEYS,
         consent_routes.router,
+        control_routes.router,
+        request_routes.router,
+        ledger_routes.router,
         campaign_routes.router,
         registry_routes.router,
         decision_routes.router,
         signal_routes.router,
         access_routes.router,
+        problems.router,
+        transparency_routes.router,
+        report_routes.router,
     )
 
 
@@ -111,32 +125,22 @@ def _known_fields() -> frozenset[str]:
         messages.FollowUpReport,
         messages.Creative,
         messages.SlotRequest,
+        SubjectRequest,
+        LedgerProof,
+        Denial,
+        CapProposal,
         NoticeDocument,
         NoticeWords,
         campaign_routes.CatalogueDraft,
         access_routes.KeyRequest,
+        access_routes.Rotation,
+        consent_schemas.Asked,
         consent_schemas.Check,
+        consent_schemas.Decided,
+        consent_schemas.Invalidated,
+        control_routes.ControlOrder,
         consent_schemas.ReceiptCheck,
         DecisionBody,
         Signals,
     )
     return frozenset({"body", "query", "path", "header"}).union(*(model.model_fields for model in models))
-
-
-def _documented(plain: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """OpenAPI with the roles of every endpoint."""
-
-    @functools.cache
-    def openapi() -> dict[str, Any]:
-        schema = plain()
-        components = schema.setdefault("components", {})
-        components["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer", "bearerFormat": "rtk_…"}}
-        for path, item in schema["paths"].items():
-            for method, operation in item.items():
-                roles = security.ACCESS.get((method.upper(), path))
-                if roles:
-                    operation["security"] = [{"api_key": []}]
-                    operation["x-roles"] = sorted(role.value for role in roles)
-        return schema
-
-    return openapi

@@ -34,10 +34,17 @@ STATUS: Final[Mapping[type[ReticentError], int]] = {
     errors.NotFound: 404,
     errors.UnknownNotice: 404,
     errors.NoticeExpired: 409,
+    errors.AskedTooEarly: 409,
+    errors.NotPending: 409,
     errors.TokenReplayed: 409,
     errors.TokenOutOfOrder: 409,
     errors.TokenLate: 410,
+    errors.PackageGone: 410,
+    errors.RequestReplayed: 409,
+    errors.RequestInFlight: 409,
     errors.PreconditionFailed: 412,
+    errors.IdempotencyMismatch: 422,
+    errors.RateLimited: 429,
     errors.InputError: 422,
     errors.TrustError: 422,
     errors.ContractError: 422,
@@ -73,8 +80,9 @@ def problem(
     **more: object,
 ) -> JSONResponse:
     """A problem as an answer."""
+    kind = str(more.get("reason", name))
     body = Problem.model_validate(
-        {"type": problem_type(name), "title": name, "status": status, "detail": detail} | more
+        {"type": problem_type(kind), "title": name, "status": status, "detail": detail} | more
     )
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
 
@@ -92,6 +100,27 @@ def status_of(error: ReticentError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
+def answer(error: ReticentError) -> JSONResponse:
+    """The answer to an error of ours. A refusal's type is its reason."""
+    status = status_of(error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _LOG.error("answering %d: %s", status, error.name)
+    headers = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "1"}}.get(status)
+    if isinstance(error, errors.RateLimited):
+        headers = {"retry-after": str(error.retry_after_s)}
+    if isinstance(error, errors.RequestInFlight):
+        headers = {"retry-after": "1"}
+    refused = {"reason": error.reason.value} if isinstance(error, errors.Refused) else {}
+    return problem(status, error.name, str(error), headers=headers, **refused)
+
+
+def answer_http(error: HTTPException) -> JSONResponse:
+    """The answer to what the framework refuses."""
+    status = error.status_code
+    name = _OF_STATUS.get(status, HTTPStatus(status).phrase.title().replace(" ", ""))
+    return problem(status, name, HTTPStatus(status).phrase, headers=error.headers)
+
+
 def install(app: FastAPI, known_fields: frozenset[str]) -> None:
     """Answer every exception with a problem.
 
@@ -101,21 +130,13 @@ def install(app: FastAPI, known_fields: frozenset[str]) -> None:
     """
 
     async def ours(_request: Request, error: Exception) -> JSONResponse:
-        error = cast("ReticentError", error)
-        status = status_of(error)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            _LOG.error("answering %d: %s", status, error.name)
-        headers = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "1"}}.get(status)
-        reason = {"reason": error.reason.value} if isinstance(error, errors.Refused) else {}
-        return problem(status, error.name, str(error), headers=headers, **reason)
+        return answer(cast("ReticentError", error))
 
     async def invalid(_request: Request, error: Exception) -> JSONResponse:
         return _invalid(cast("RequestValidationError", error).errors(), known_fields)
 
     async def http(_request: Request, error: Exception) -> JSONResponse:
-        error = cast("HTTPException", error)
-        name = _OF_STATUS.get(error.status_code, HTTPStatus(error.status_code).phrase.title().replace(" ", ""))
-        return problem(error.status_code, name, HTTPStatus(error.status_code).phrase, headers=error.headers)
+        return answer_http(cast("HTTPException", error))
 
     app.add_exception_handler(ReticentError, ours)
     app.add_exception_handler(RequestValidationError, invalid)

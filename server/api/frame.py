@@ -1,17 +1,21 @@
 """The frame around every request. Owns body size caps, common headers and the last word on faults. Plain ASGI.
 
+Headers are those of every answer, and the standing of the caller's quota where the request was counted.
+
 A cap holds whether or not the caller declares a length: bytes are counted as they arrive.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.errors import unforeseen
+from server.api.identity import STANDING
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BODY_BYTES_MAX_OF: Final = {"/v1/catalog": 4 * 1024 * 1024, "/v1/notices": 256 * 1024}
@@ -39,7 +43,8 @@ class Frame:
             await self._app(scope, receive, send)
             return
         limit = BODY_BYTES_MAX_OF.get(scope["path"], BODY_BYTES_MAX)
-        counted, framed = _Counted(receive, limit, Headers(scope=scope).get("content-length")), _Framed(send)
+        state = scope.setdefault("state", {})
+        counted, framed = _Counted(receive, limit, Headers(scope=scope).get("content-length")), _Framed(send, state)
         try:
             await self._app(scope, counted, framed)
         except Exception as error:  # noqa: BLE001 - the last line: otherwise the server would log the error's text
@@ -67,8 +72,8 @@ class _Counted:
 class _Framed:
     """Sends an answer, with the headers that it does not set itself."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.started = send, False
+    def __init__(self, send: Send, state: Mapping[str, Any]) -> None:
+        self._send, self._state, self.started = send, state, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -76,4 +81,6 @@ class _Framed:
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
+            if (standing := self._state.get(STANDING)) is not None:
+                headers.update(standing.headers)
         await self._send(message)

@@ -1,7 +1,10 @@
 """Who may do what. Owns the table of roles by endpoint; whatever is not in it cannot be called.
 
-Roles: a device speaks for its own subject only; an app backend asks and reads effective consent; the privacy officer
-publishes notices; the admin has keys and catalogue, and no subject's data.
+Roles: a device speaks for its own subject only; an app backend asks and reads effective consent; the advertiser sees
+its own campaigns; the privacy officer has consent, requests, ledger, exports and kill switch; the auditor reads and
+checks proofs; the admin has keys and catalogue, and no subject's data. A key may be narrowed further, to scopes.
+
+Whatever a person in office reads is put down in the transparency log before it is answered.
 """
 
 from __future__ import annotations
@@ -13,12 +16,16 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from common.errors import NotAllowed
-from common.taxonomy import Role
-from server.access.service import Principal
+from common.taxonomy import LogKind, Role
+from server.access.limits import ENROLMENT
+from server.access.principal import PERSONS, Principal
 from server.api.deps import ServicesDep
+from server.api.identity import count, identify
+from server.api.services import Services
 
 PUBLIC: Final[frozenset[Role]] = frozenset()
 _HOLDERS: Final = frozenset({Role.DEVICE, Role.APP_BACKEND})
+_KEY_HOLDERS: Final = frozenset(Role) - {Role.DEVICE}
 
 ACCESS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/healthz"): PUBLIC,
@@ -38,7 +45,30 @@ ACCESS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("POST", "/v1/receipts/verify"): PUBLIC,
     ("POST", "/v1/events"): PUBLIC,  # the follow-up token is the credential
     ("POST", "/v1/consents"): _HOLDERS,
+    ("POST", "/v1/consents/requests"): _HOLDERS,
     ("POST", "/v1/consents/withdraw"): _HOLDERS,
+    ("POST", "/v1/consents/invalidate"): frozenset({Role.PRIVACY_OFFICER}),
+    ("GET", "/v1/receipts/{receipt_id}"): frozenset({Role.DEVICE, Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/ledger"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/ledger/entries"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/ledger/subjects"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/ledger/projection"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/ledger/caps"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("POST", "/v1/ledger/caps"): frozenset({Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/ledger/caps/{number}/approve"): frozenset({Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/ledger/caps/{number}/reject"): frozenset({Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/dsr"): frozenset({Role.DEVICE, Role.PRIVACY_OFFICER}),
+    ("GET", "/v1/dsr"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/dsr/{request_id}"): frozenset({Role.DEVICE, Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("DELETE", "/v1/dsr/{request_id}"): frozenset({Role.DEVICE, Role.PRIVACY_OFFICER}),
+    ("GET", "/v1/dsr/{request_id}/acknowledgement"): PUBLIC,  # the id is the credential; it names nobody
+    ("GET", "/v1/dsr/{request_id}/package"): frozenset({Role.DEVICE, Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/dsr/{request_id}/approve"): frozenset({Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/dsr/{request_id}/deny"): frozenset({Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/dsr/{request_id}/complete"): frozenset({Role.PRIVACY_OFFICER}),
+    ("GET", "/v1/controls"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("POST", "/v1/controls/kill"): frozenset({Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/controls/release"): frozenset({Role.PRIVACY_OFFICER}),
     ("GET", "/v1/consents/me"): frozenset({Role.DEVICE}),
     ("GET", "/v1/consents/me/history"): frozenset({Role.DEVICE}),
     ("POST", "/v1/consents/check"): frozenset({Role.APP_BACKEND}),
@@ -46,28 +76,87 @@ ACCESS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("POST", "/v1/signals/decode"): frozenset({Role.APP_BACKEND, Role.PRIVACY_OFFICER}),
     ("POST", "/v1/notices"): frozenset({Role.PRIVACY_OFFICER, Role.ADMIN}),
     ("PUT", "/v1/catalog"): frozenset({Role.ADMIN}),
-    ("POST", "/v1/api-keys"): frozenset({Role.ADMIN}),
-    ("DELETE", "/v1/api-keys/{key_id}"): frozenset({Role.ADMIN}),
+    ("GET", "/v1/problems"): PUBLIC,
+    ("GET", "/v1/log/checkpoint"): PUBLIC,
+    ("GET", "/v1/log/proof/inclusion"): PUBLIC,
+    ("GET", "/v1/log/proof/consistency"): PUBLIC,
+    ("GET", "/v1/audit/events"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/audit/export"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/reports/{name}"): frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("GET", "/v1/api-keys"): frozenset({Role.ADMIN, Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    ("POST", "/v1/api-keys"): frozenset({Role.ADMIN, Role.PRIVACY_OFFICER}),
+    ("POST", "/v1/api-keys/{key_id}/rotate"): _KEY_HOLDERS,
+    ("DELETE", "/v1/api-keys/{key_id}"): frozenset({Role.ADMIN, Role.PRIVACY_OFFICER}),
 }
+
+
+READING_POSTS: Final = frozenset({"/v1/consents/check", "/v1/receipts/verify", "/v1/signals/decode"})
+"""POSTs that write nothing: their body is the question."""
+
+DECIDED_ANEW: Final = frozenset({"/v1/decisions"})
+"""Writing POSTs whose answer is never repeated: a placement from before a withdrawal must not be given again."""
+
+NO_CREDENTIAL: Final = frozenset(path for (method, path), roles in ACCESS.items() if method == "POST" and not roles)
+_READS: Final = frozenset({"GET", "HEAD"})
 
 
 async def authorise(request: Request, services: ServicesDep) -> Principal | None:
     """The caller, if the table lets it call this endpoint; None where anybody may.
 
     Raises:
-        NotAuthenticated: a key is needed and none is valid.
-        NotAllowed: the key's role may not do this, or the endpoint is not in the table.
+        NotAuthenticated: a key or a signature is needed and none is valid.
+        NotAllowed: the role may not do this, or the endpoint is not in the table.
+        RateLimited: the credential has used up its quota.
     """
-    allowed = ACCESS.get((request.method, request.scope["route"].path))
+    path = request.scope["route"].path
+    allowed = ACCESS.get((request.method, path))
     if allowed is None:
         raise NotAllowed("this endpoint is open to nobody")
     if allowed is PUBLIC:
+        if path == "/v1/subjects":
+            count(request, services, ENROLMENT, ENROLMENT)
         return None
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    caller = await run_in_threadpool(services.access.authenticate, token if scheme.lower() == "bearer" else "")
+    caller = await identify(request, services)
     if caller.role not in allowed:
-        raise NotAllowed("this key's role may not do this")
+        raise NotAllowed("this role may not do this")
+    if caller.scopes and scope_of(request.method, path) not in caller.scopes:
+        raise NotAllowed("this key is narrowed to other scopes")
+    if caller.role in PERSONS and reads(request.method, path):
+        named = request.path_params.get("handle") or request.query_params.get("handle")
+        await run_in_threadpool(lambda: log_read(services, caller, f"{request.method} {path}", subject=named))
     return caller
+
+
+def reads(method: str, path: str) -> bool:
+    """Whether a call of this endpoint only reads."""
+    return method in _READS or path in READING_POSTS
+
+
+def scope_of(method: str, path: str) -> str:
+    """The scope that an endpoint needs: the first word of its path, and ``read`` or ``write``."""
+    area = path.removeprefix("/v1/").lstrip("/").split("/", 1)[0]
+    return f"{area}:{'read' if reads(method, path) else 'write'}"
+
+
+def scopes_of(role: Role) -> frozenset[str]:
+    """Every scope that a role's key may be narrowed to."""
+    return frozenset(scope_of(*endpoint) for endpoint, roles in ACCESS.items() if role in roles)
+
+
+def log_read(services: Services, caller: Principal, what: str, *, subject: str | None = None) -> None:
+    """Put a read by a person in office into the transparency log; what cannot be put down is not answered.
+
+    Args:
+        services: of this service.
+        caller: who reads.
+        what: the endpoint or page, never what it was asked for.
+        subject: whose data it is, where it is one person's; the entry's record is destroyed with theirs. Somebody who
+            is not known, or no longer, is not written down.
+    """
+    record = {"read": what, "key_id": caller.key_id}
+    with services.database.write() as session:
+        known = subject if subject is not None and services.signed.known(session, subject) else None
+        services.log.append(session, LogKind.PRIVILEGED_READ, record, actor=caller.actor, subject=known)
 
 
 def known_caller(caller: Annotated[Principal | None, Depends(authorise)]) -> Principal:

@@ -11,26 +11,43 @@ from pathlib import Path
 from typing import Final
 
 from common.crypto import keyfile
-from common.crypto.signing import SigningKey, key_ring
+from common.crypto.signing import SigningKey
 from common.errors import MalformedInput
 from common.model.feature_spec import FeatureSpec
+from common.wire.consent import Party
 from common.wire.documents import seal
 from common.wire.messages import PolicyDocument
 from policies.loader import DOCUMENTS, LoadedPolicies, load
 from server import migrations
+from server.access.limits import RateLimits, read_quotas
+from server.access.repeats import Repeats
 from server.access.service import AccessService
+from server.access.signed import SignedRequests
 from server.campaigns.service import CatalogueService
 from server.consent.authority import Authority
 from server.consent.notices import NoticeService
+from server.consent.recording import Rulebook
 from server.consent.service import ConsentService
+from server.controls.service import Controls
+from server.dashboard.sessions import DeskSessions
 from server.decisions.follow_ups import FollowUpService
 from server.decisions.scoring import ContextualScorer
 from server.decisions.service import DecisionService, PolicyInForce
 from server.decisions.tokens import TokenMint
+from server.ledger.audits import DIRECTORY as AUDITS
+from server.ledger.caps import CapService
+from server.ledger.report import LedgerReport
+from server.ledger.service import ServerLedger
 from server.registry.service import Registry
+from server.requests.erasure import Rooms
+from server.requests.package import Packager
+from server.requests.service import RequestService
 from server.settings import Settings
 from server.signals.service import SignalReader
 from server.storage import Database, open_database
+from server.transparency.keys import KeyRing, publish_first, recover
+from server.transparency.publications import publish_policies
+from server.transparency.service import TransparencyLog
 
 PEPPER_BYTES: Final = 32
 
@@ -45,15 +62,28 @@ class Services:
     authority: Authority
     policies: LoadedPolicies
     policy_jws: str
+    keys: KeyRing
+    log: TransparencyLog
     access: AccessService
+    signed: SignedRequests
+    repeats: Repeats
+    limits: RateLimits
     notices: NoticeService
     consent: ConsentService
+    controls: Controls
     catalogues: CatalogueService
     registry: Registry
     scorer: ContextualScorer
     follow_ups: FollowUpService
     signals: SignalReader
     decisions: DecisionService
+    ledger: ServerLedger
+    caps: CapService
+    budgets: LedgerReport
+    requests: RequestService
+    packages: Packager
+    desk: DeskSessions
+    clock: Callable[[], float]
 
 
 def build_services(settings: Settings, *, clock: Callable[[], float] = time.time) -> Services:
@@ -63,17 +93,24 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
         MalformedInput: a key is missing or unreadable; ``reticent server init`` makes them.
         PolicyError: a policy document is not valid.
     """
+    database = open_database(settings.database_url)
+    recover(database, settings.signing_key)
     signer, pepper = _signing_key(settings.signing_key), _pepper(settings.pepper)
     policies = load(settings.policies)
-    database = open_database(settings.database_url)
-    registry = Registry(database.read, key_ring(signer.public))
+    keys = KeyRing(database, signer.public)
+    log = TransparencyLog(database, signer, origin=settings.log_origin, clock=clock)
+    registry = Registry(database.read, keys)
     consent = ConsentService(
-        database, rules=policies.policies.purposes, signer=signer, controller=settings.controller, clock=clock
+        database, rulebook=_rulebook(settings, policies), signer=signer, log=log, keys=keys, clock=clock
     )
-    catalogues = CatalogueService(database, signer, clock)
+    access = AccessService(database, pepper, clock, log=log)
+    catalogues = CatalogueService(database, signer, clock, log=log, keys=keys)
     scorer = ContextualScorer(registry, _pinned_digest(settings.feature_spec))
     follow_ups = FollowUpService(database, TokenMint(pepper), clock)
     signals = SignalReader(settings.signals, policies.policies.purposes, clock)
+    repeats = Repeats(database, pepper, clock)
+    ledger = ServerLedger(database, policies.policies.privacy_budget, now=clock, log=log)
+    rooms = Rooms(database=database, consent=consent, repeats=repeats, ledger=ledger, log=log, registry=registry)
     return Services(
         settings=settings,
         database=database,
@@ -81,9 +118,15 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
         authority=Authority(_authority_key(settings), clock),
         policies=policies,
         policy_jws=_policy_jws(settings, policies, signer),
-        access=AccessService(database, pepper, clock),
-        notices=NoticeService(database, policies.policies.purposes, clock),
+        keys=keys,
+        log=log,
+        access=access,
+        signed=SignedRequests(database, pepper, clock),
+        repeats=repeats,
+        limits=RateLimits(read_quotas(settings.rate_limits), workers=settings.workers),
+        notices=NoticeService(database, policies.policies.purposes, clock, log=log),
         consent=consent,
+        controls=Controls(database, log, clock),
         catalogues=catalogues,
         registry=registry,
         scorer=scorer,
@@ -100,6 +143,17 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
             signer=signer,
             clock=clock,
         ),
+        ledger=ledger,
+        caps=CapService(database, policies.policies.privacy_budget, log, clock),
+        budgets=LedgerReport(database, ledger, settings.state_dir / AUDITS),
+        requests=RequestService(
+            rooms, rules=policies.policies.requests, signer=signer, controller=settings.controller, clock=clock
+        ),
+        packages=Packager(
+            rooms, purposes=policies.policies.purposes, signer=signer, controller=settings.controller, clock=clock
+        ),
+        desk=DeskSessions(database, access, pepper, clock),
+        clock=clock,
     )
 
 
@@ -115,14 +169,36 @@ def initialise(settings: Settings, *, clock: Callable[[], float] = time.time) ->
             keyfile.write_private(settings.pepper, secrets.token_bytes(PEPPER_BYTES))
     services = build_services(settings, clock=clock)
     migrations.migrate(services.database)
+    announce(services)
     services.notices.publish_documents(notice_directory(settings))
+    services.ledger.retire()
     return services
+
+
+def announce(services: Services) -> None:
+    """Put what is in force into the transparency log where it is not there yet: the signing key, policy documents.
+
+    Raises:
+        MalformedInput: the signing key is not the one that this database has published last.
+    """
+    publish_first(services.database, services.log, services.signer.public)
+    publish_policies(services.database, services.log, services.policies.digests, services.settings.policies)
 
 
 def notice_directory(settings: Settings) -> Path | None:
     """Where the notices of this installation are; None: those of the package."""
     own = None if settings.policies is None else settings.policies / "notice"
     return own if own is not None and own.is_dir() else None
+
+
+def _rulebook(settings: Settings, policies: LoadedPolicies) -> Rulebook:
+    controller = Party(
+        party_id="controller",
+        name=settings.controller,
+        address=settings.controller_address,
+        contact=settings.controller_contact,
+    )
+    return Rulebook(policies.policies.purposes, policies.digests["purposes"], controller, settings.storage_location)
 
 
 def _signing_key(path: Path) -> SigningKey:

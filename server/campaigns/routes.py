@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Header, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictInt
 
 from common.errors import NotFound, PreconditionFailed
 from common.rendering import FALLBACK_LOCALE, picture
 from common.wire.messages import Creative
-from server.api.deps import ServicesDep, document
+from server.api.deps import ServicesDep, declared, document, etag
+from server.api.security import Caller
+from server.api.services import Services
 
 router = APIRouter(tags=["public documents"])
 
@@ -20,7 +22,7 @@ class CatalogueDraft(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["catalogue"] = "catalogue"
-    version: int | None = None
+    version: StrictInt | None = None
     creatives: tuple[Creative, ...]
 
 
@@ -32,7 +34,7 @@ class CatalogueState(BaseModel):
     changed: bool
 
 
-@router.get("/v1/catalog/current", response_class=Response, responses={200: {"content": {"application/jose": {}}}})
+@router.get("/v1/catalog/current", response_class=Response, responses=declared("application/jose"))
 def catalogue(request: Request, services: ServicesDep) -> Response:
     """The signed catalogue."""
     return document(request, services.catalogues.current().jws.encode(), "application/jose")
@@ -42,14 +44,18 @@ def catalogue(request: Request, services: ServicesDep) -> Response:
 def publish(
     draft: Annotated[CatalogueDraft, Body()],
     services: ServicesDep,
-    if_match: Annotated[str | None, Header(description='The version it replaces, as "3".')] = None,
+    caller: Caller,
+    if_match: Annotated[
+        str | None, Header(description='ETag of the catalogue that it replaces, or its version as "3".')
+    ] = None,
 ) -> CatalogueState:
     """Put a catalogue in force; the same creatives again change nothing."""
-    done = services.catalogues.publish(draft.creatives, expected_version=_expected(if_match))
+    expected = None if if_match is None else _expected(services, if_match)
+    done = services.catalogues.publish(draft.creatives, expected_version=expected, actor=caller.actor)
     return CatalogueState(version=done.version, creatives=done.creatives, changed=done.changed)
 
 
-@router.get("/static/creative/{name}", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})
+@router.get("/static/creative/{name}", response_class=Response, responses=declared("image/svg+xml"))
 def image(name: str, request: Request, services: ServicesDep, locale: str = FALLBACK_LOCALE) -> Response:
     """The picture of a creative in force. On-device placements draw it themselves and never ask."""
     wanted, opened = name.removesuffix(".svg"), services.catalogues.opened()
@@ -59,16 +65,24 @@ def image(name: str, request: Request, services: ServicesDep, locale: str = FALL
     return document(request, picture(found, locale).encode(), "image/svg+xml", max_age_s=3600)
 
 
-@router.get("/v1/policy/current", response_class=Response, responses={200: {"content": {"application/jose": {}}}})
+@router.get("/v1/policy/current", response_class=Response, responses=declared("application/jose"))
 async def policy(request: Request, services: ServicesDep) -> Response:
     """The placement policy in force, signed, as the text of its document."""
     return document(request, services.policy_jws.encode(), "application/jose")
 
 
-def _expected(if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":
-        return None
-    text = if_match.strip().strip('"')
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise PreconditionFailed("If-Match takes the version of a catalogue")
-    return int(text)
+def _expected(services: Services, if_match: str) -> int:
+    """The version that the caller has seen (RFC 9110 §13.1.1: tags are compared strongly).
+
+    Raises:
+        PreconditionFailed: it is not the one in force.
+    """
+    tags = {tag.strip() for tag in if_match.split(",")}
+    try:
+        current = services.catalogues.current()
+    except NotFound:
+        raise PreconditionFailed("no catalogue is in force") from None
+    known = {"*", f'"{current.version}"', etag(current.jws.encode())}
+    if tags.isdisjoint(known):
+        raise PreconditionFailed("another catalogue is in force than If-Match names")
+    return current.version

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.crypto.signing import SIZE_BYTES_MAX, SigningKey, canonical, key_ring
+from common.crypto.signing import SIZE_BYTES_MAX, PublicKey, SigningKey, canonical
 from common.errors import MalformedInput, NotFound, PreconditionFailed
+from common.taxonomy import Role
 from common.wire.documents import open_document, seal
 from common.wire.messages import Catalogue, Creative
 from server.campaigns import repository
 from server.campaigns.repository import StoredCatalogue
 from server.storage import Database, exclusive
+from server.transparency.publications import catalogue_published
+from server.transparency.service import TransparencyLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,33 @@ class Published:
 class CatalogueService:
     """Publishes and reads the catalogue."""
 
-    def __init__(self, database: Database, signer: SigningKey, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signer: SigningKey,
+        clock: Callable[[], float] = time.time,
+        *,
+        log: TransparencyLog,
+        keys: Mapping[str, PublicKey],
+    ) -> None:
         self._database, self._signer, self._clock = database, signer, clock
+        self._log, self._keys = log, keys
         self._opened: Catalogue | None = None
         self._lock = threading.Lock()
 
-    def publish(self, creatives: Sequence[Creative], *, expected_version: int | None = None) -> Published:
+    def publish(
+        self,
+        creatives: Sequence[Creative],
+        *,
+        expected_version: int | None = None,
+        actor: str = Role.ADMIN.value,
+    ) -> Published:
         """Put these creatives in force; the same creatives again are no new version.
 
         Args:
             creatives: all of them.
             expected_version: the version that the caller read before; None: whatever it was.
+            actor: who publishes, for the transparency log.
 
         Raises:
             MalformedInput: an id occurs twice, or the catalogue would be too big to be signed.
@@ -60,6 +79,8 @@ class CatalogueService:
             if len(jws) > SIZE_BYTES_MAX:
                 raise MalformedInput(f"catalogue: {len(creatives)} creatives are too many for one signed catalogue")
             repository.insert(session, StoredCatalogue(version, digest, jws), now=int(self._clock()))
+            session.flush()
+            catalogue_published(session, self._log, version=version, creatives=len(creatives), jws=jws, actor=actor)
         return Published(version, len(creatives), changed=True)
 
     def current(self) -> StoredCatalogue:
@@ -82,7 +103,7 @@ class CatalogueService:
             return None
         with self._lock:
             if self._opened is None or self._opened.version != version:
-                self._opened = open_document(self.current().jws, Catalogue, key_ring(self._signer.public))
+                self._opened = open_document(self.current().jws, Catalogue, self._keys)
             return self._opened
 
 

@@ -5,28 +5,26 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from common.errors import NotFound
-from server.api.deps import ServicesDep, document
+from server.api.deps import ServicesDep, declared, document
 from server.registry.card import Card, card_html, card_json
 from server.registry.repository import StoredModel
 
 router = APIRouter(prefix="/v1/models", tags=["public documents"])
 
 
-@router.get("/{version}", response_class=Response, responses={200: {"content": {"application/jose": {}}}})
+@router.get("/{version}", response_class=Response, responses=declared("application/jose"))
 def model(version: str, request: Request, services: ServicesDep) -> Response:
     """The signed manifest of a model version, or of the ``current`` one."""
     return document(request, _stored(services, version).manifest_jws.encode(), "application/jose")
 
 
-@router.get(
-    "/{version}/arrays", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
-)
+@router.get("/{version}/arrays", response_class=Response, responses=declared("application/octet-stream"))
 def arrays(version: str, request: Request, services: ServicesDep) -> Response:
     """The model's arrays, safetensors. Verify them against the manifest before use."""
     return document(request, _stored(services, version).arrays, "application/octet-stream")
 
 
-@router.get("/{version}/card", response_model=Card)
+@router.get("/{version}/card", response_model=Card, responses=declared("text/html"))
 def disclosure_card(version: str, request: Request, services: ServicesDep) -> Response:
     """The disclosure card of a model: JSON, or a page for those who prefer ``text/html``."""
     card = services.registry.card(_number(version))

@@ -22,6 +22,8 @@ from server.registry import repository
 from server.registry.card import Card, card_of
 from server.registry.repository import StoredModel
 from server.storage import Sessions, exclusive
+from server.transparency.publications import model_published
+from server.transparency.service import TransparencyLog
 
 Clock = Callable[[], dt.datetime]
 
@@ -42,11 +44,14 @@ def register(
     privacy: Sequence[PrivacyStatement],
     signer: SigningKey,
     disclosure: Disclosure | None = None,
+    log: TransparencyLog | None = None,
+    keys: Mapping[str, PublicKey] | None = None,
     clock: Clock = utc_now,
 ) -> ModelManifest:
     """Accept a trained model: check it against its network, give it the next version, sign and store it.
 
-    The same arrays of the same training get the same version again, so a crashed caller may simply repeat itself.
+    The same arrays of the same training get the same version again, so a crashed caller may simply repeat itself. The
+    entry in ``log`` is of the same transaction; ``keys`` are those that may have signed what is there already.
 
     Raises:
         SpecMismatch: the model was made for another feature specification than ``spec``.
@@ -67,7 +72,7 @@ def register(
         exclusive(session, "registry")
         known = repository.of_run(session, run_id, draft.arrays_digest)
         if known is not None:
-            return read_manifest(known, key_ring(signer.public))
+            return read_manifest(known, keys or key_ring(signer.public))
         manifest = draft.model_copy(update={"version": (repository.newest(session) or 0) + 1})
         jws = seal_manifest(manifest, signer)
         manifest = read_manifest(jws, key_ring(signer.public))  # as every reader will see it
@@ -87,6 +92,9 @@ def register(
             arrays_digest=manifest.arrays_digest,
             created_at=manifest.created_at,
         )
+        if log is not None:
+            session.flush()
+            model_published(session, log, manifest, jws)
     return manifest
 
 
@@ -128,6 +136,16 @@ class Registry:
         with self._sessions() as session:
             signed = repository.manifests(session)
         return [read_manifest(jws, self._keys) for jws in signed]
+
+    def signed_manifests(self) -> list[tuple[ModelManifest, str]]:
+        """Every registered manifest with the id of the key that signed it, newest first, signatures verified.
+
+        Raises:
+            TrustError: one does not verify.
+        """
+        with self._sessions() as session:
+            signed = repository.manifests(session)
+        return [(read_manifest(jws, self._keys), signer_of(jws)) for jws in signed]
 
     def card(self, version: int | None = None) -> Card:
         """The disclosure card of a version (the newest by default), its signature verified.

@@ -9,11 +9,14 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from common.taxonomy import Role
 from server.api.services import build_services, initialise
 from server.settings import Settings
 from server.storage import open_database
 from tests.service import postgres
 from tests.service.world import Clock, World
+
+UNHURRIED = " ".join(f"{role.value}=100000000/60" for role in Role)  # test_access has limits of its own
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +39,7 @@ def socket_folder() -> Iterator[str]:
 @pytest.fixture
 def settings(blank: Path, tmp_path: Path) -> Settings:
     shutil.copytree(blank, tmp_path / "state")
-    return Settings.at(tmp_path / "state")
+    return replace(Settings.at(tmp_path / "state"), rate_limits=UNHURRIED)
 
 
 @pytest.fixture

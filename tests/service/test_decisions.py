@@ -19,6 +19,7 @@ from common.wire.documents import open_document
 from common.wire.messages import Catalogue, Creative, PlacementPermit, PolicyDocument
 from policies.consent import Permit
 from policies.placement.decide import decide as g
+from server.access.principal import Principal
 from server.api.services import build_services
 from tests.service.test_consent import words
 from tests.service.world import APP, OTHER_SPEC, Device, World, catalogue, register_model
@@ -135,9 +136,9 @@ def test_without_readable_slots_there_is_a_problem(furnished: World) -> None:
 
 
 def with_gpc(world: World, device: Device, *values: str) -> dict[str, Any]:
-    headers = [*device.headers.items(), *(("sec-gpc", value) for value in values)]
+    headers = [("sec-gpc", value) for value in values]
     body = {"handle": device.handle, "slots": [{"slot_id": "top"}]}
-    return dict(world.http.post("/v1/decisions", json=body, headers=headers).json())
+    return dict(world.http.post("/v1/decisions", json=body, headers=headers, auth=device.auth).json())
 
 
 def test_gpc_header_is_honoured_and_shown(furnished: World) -> None:
@@ -313,7 +314,7 @@ def test_recorded_decisions_name_nobody(any_world: World) -> None:
 
 def test_unreachable_database_is_contextual_inside_the_engine(furnished: World) -> None:
     device = furnished.consenting()
-    caller = furnished.services.access.authenticate(device.headers["authorization"].removeprefix("Bearer "))
+    caller = Principal(Role.DEVICE, device.handle, APP)
     with furnished.services.database.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE consent_state")
     from server.decisions.request import read_request

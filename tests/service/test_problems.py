@@ -123,11 +123,19 @@ def test_catalogues_are_numbered_by_the_service_and_unchanged_ones_are_not_new(w
         answer = world.http.put("/v1/catalog", json=content, headers=admin | headers)
         return answer.status_code, answer.json().get("version", answer.json().get("title"))
 
+    assert put(body, **{"if-match": "*"}) == (412, "PreconditionFailed")
     assert put(body | {"version": 7}) == (200, 1)
     assert put(body) == (200, 1)
     body["creatives"] = body["creatives"][:3]
     assert put(body, **{"if-match": '"7"'}) == (412, "PreconditionFailed")
     assert put(body, **{"if-match": '"1"'}) == (200, 2)
+    tag = world.http.get("/v1/catalog/current").headers["etag"]
+    body["creatives"] = body["creatives"][:2]
+    for wrong in (f"W/{tag}", '"1"', f'"{"0" * 64}"', "nonsense", ""):
+        assert put(body, **{"if-match": wrong}) == (412, "PreconditionFailed"), wrong
+    assert put(body, **{"if-match": f'"x", {tag}'}) == (200, 3)
+    assert put(body, **{"if-match": tag}) == (412, "PreconditionFailed")
+    assert put(body, **{"if-match": "*"}) == (200, 3)
     body["creatives"] = [*body["creatives"], body["creatives"][0]]
     assert put(body) == (400, "MalformedInput")
     body["creatives"] = [body["creatives"][0] | {"landing_url": "javascript:alert(1)"}]

@@ -21,6 +21,7 @@ from common.crypto.signing import SigningKey
 from server.cli import model_app, server_app
 from server.settings import Settings
 from server.storage import open_database
+from tests.service.http import DeviceAuth
 from tests.service.world import catalogue, register_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,14 +126,15 @@ def test_one_person_through_a_real_server(environment: Path) -> None:
         services.database.close()
         creatives = json.loads(catalogue().model_dump_json())
         assert http.put("/v1/catalog", json=creatives, headers=admin).status_code == 200
+        key = SigningKey.generate()
         enrolment = {
-            "public_key": SigningKey.generate().public.x,
+            "public_key": key.public.x,
             "app_id": "shop",
             "age_band": "adult",
             "jurisdiction": "CN",
         }
         person = http.post("/v1/subjects", json=enrolment).json()
-        own = {"authorization": f"Bearer {person['api_key']}"}
+        own = DeviceAuth(key, person["handle"])
         asked = {"handle": person["handle"], "slots": [{"slot_id": "top"}]}
         shop = {"authorization": f"Bearer {backend}"}
 
@@ -149,13 +151,13 @@ def test_one_person_through_a_real_server(environment: Path) -> None:
             "locale": "zh-CN",
             "surface": "onboarding",
         }
-        assert http.post("/v1/consents", json=grant, headers=own).status_code == 201
+        assert http.post("/v1/consents", json=grant, auth=own).status_code == 201
         assert mode() == ("on_device", None)
         gone = {"handle": person["handle"], "purposes": "all"}
-        assert http.post("/v1/consents/withdraw", json=gone, headers=own).status_code == 200
+        assert http.post("/v1/consents/withdraw", json=gone, auth=own).status_code == 200
         assert mode() == ("contextual", "consent-withdrawn")
     log = (environment / "serve.log").read_text()
-    for secret in (person["handle"], person["api_key"], backend):
+    for secret in (person["handle"], backend):
         assert secret not in log
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from server.api.app import create_app
 from server.api.services import Services
 from server.campaigns.templates import ItemFacts, build_catalogue, read_templates
 from server.registry.service import register
-from tests.service.http import Http
+from tests.service.http import DeviceAuth, Http, SignedHeaders
 
 APP = "demo-grocer"
 PLACEMENT = {"train.local": "given", "place.personalised": "given"}
@@ -81,6 +83,7 @@ def register_model(services: Services, seed: int = 0, spec: FeatureSpec = SPEC) 
         metrics={"auc": 0.85, "log_loss": 0.3},
         privacy=[STATEMENT, STATEMENT.model_copy(update={"epsilon": float("inf")})],
         signer=services.signer,
+        log=services.log,
     )
 
 
@@ -105,8 +108,18 @@ class Device:
     """One enrolled device."""
 
     handle: str
-    headers: dict[str, str]
     key: SigningKey = field(default_factory=SigningKey.generate)
+    clock: Callable[[], float] = time.time
+
+    @property
+    def auth(self) -> DeviceAuth:
+        """Signs requests to a live server: ``httpx.Client(auth=device.auth)``."""
+        return DeviceAuth(self.key, self.handle, self.clock)
+
+    @property
+    def headers(self) -> SignedHeaders:
+        """For ``World.http``, which signs what is sent with them; combine them with ``|``."""
+        return SignedHeaders(self.auth)
 
 
 class World:
@@ -121,8 +134,8 @@ class World:
         self.http.close()
         self.services.database.close()
 
-    def key(self, role: Role, app_id: str | None = None) -> dict[str, str]:
-        return bearer(self.services.access.issue(role, label="test", app_id=app_id).token)
+    def key(self, role: Role, app_id: str | None = None, *, holder: str = "test") -> dict[str, str]:
+        return bearer(self.services.access.issue(role, label="test", holder=holder, app_id=app_id).token)
 
     def furnish(self) -> None:
         """A model and a catalogue."""
@@ -134,7 +147,7 @@ class World:
         body = {"public_key": key.public.x, "app_id": app_id, "age_band": age_band, "jurisdiction": "CN"}
         answer = self.http.post("/v1/subjects", json=body)
         assert answer.status_code == 201, answer.text
-        return Device(answer.json()["handle"], bearer(answer.json()["api_key"]), key)
+        return Device(answer.json()["handle"], key, self.clock)
 
     def notice(self, locale: str = "en") -> str:
         return str(self.http.get("/v1/notices/current", params={"locale": locale}).json()["digest"])

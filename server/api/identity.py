@@ -1,0 +1,78 @@
+"""From a request to who asks. Owns the two proofs (a key, a signature), what they are counted by, and the URL signed.
+
+A caller is identified once per request and remembered in its scope, whoever asks first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from common.crypto import http_signing
+from common.errors import RateLimited
+from server.access.limits import Standing
+from server.access.principal import Principal
+from server.access.signed import Presented
+from server.api.services import Services
+
+_CALLER: Final = "reticent.caller"
+STANDING: Final = "reticent.standing"
+
+
+async def identify(request: Request, services: Services) -> Principal:
+    """Who asks: a device by its signature, everybody else by an API key.
+
+    Raises:
+        NotAuthenticated: neither is valid.
+        RequestReplayed: the signature was accepted before.
+        RateLimited: the credential has used up its quota.
+    """
+    state = request.scope.setdefault("state", {})
+    if _CALLER in state:
+        return _known(state[_CALLER])
+    lines = _lines(request)
+    if http_signing.is_signed(lines):
+        url = target_uri(request, services.settings.public_url)
+        presented = Presented(request.method, url, lines, await request.body())
+        caller = await run_in_threadpool(services.signed.authenticate, presented)
+    else:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        caller = await run_in_threadpool(services.access.authenticate, token if scheme.lower() == "bearer" else "")
+    count(request, services, caller.credential, caller.role.value)
+    state[_CALLER] = caller
+    return caller
+
+
+def count(request: Request, services: Services, credential: str, quota: str) -> None:
+    """Count a request against a quota.
+
+    Raises:
+        RateLimited: it is used up.
+    """
+    standing: Standing = services.limits.spend(credential, quota)
+    request.scope.setdefault("state", {})[STANDING] = standing
+    if standing.wait_s:
+        raise RateLimited(standing.wait_s)
+
+
+def target_uri(request: Request, public_url: str) -> str:
+    """The URL as the caller wrote it: behind a proxy its beginning is the configured one."""
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    query: bytes = request.scope["query_string"]
+    rest = raw.decode("latin-1") + (f"?{query.decode('latin-1')}" if query else "")
+    if public_url:
+        return public_url.rstrip("/") + rest
+    return f"{request.url.scheme}://{request.headers.get('host', '')}{rest}"
+
+
+def _known(value: object) -> Principal:
+    if not isinstance(value, Principal):
+        raise TypeError("the scope holds no caller")
+    return value
+
+
+def _lines(request: Request) -> tuple[tuple[str, str], ...]:
+    raw: list[tuple[bytes, bytes]] = request.scope["headers"]
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
