@@ -224,7 +224,7 @@ def _difference(said: float, again: float) -> float:
 
 @ledger_app.command("verify")
 def verify(*, as_json: Json = False, database: Database = None, home: Home = None, keys: Keys = None) -> None:
-    """Check chain, anchor, totals and caps row by row; exit status 1 and the first bad row if something is wrong."""
+    """Check chain, anchor, totals, caps and log row by row; exit status 1 and the first bad row if one is wrong."""
     with _named_errors():
         found = _verify_node(home, keys) if database is None else _verify_server(database)
         if as_json:
@@ -242,9 +242,11 @@ def _verify_node(home: Path | None, keys: Path | None) -> Verdict:
 
 def _verify_server(url: str) -> ServerVerdict:
     from server.ledger.check import verify as check
+    from server.ledger.logged import compare
 
     with _server(url) as book:
-        return check(book)
+        found = check(book)
+        return replace(found, problems=(*found.problems, *compare(book)))
 
 
 @ledger_app.command("reset")

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, delete, insert, update
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, func, select
 
 from common.privacy.parameters import MechanismUse
 from common.taxonomy import ReleaseKind
 from server.ledger.packing import Spend, pack_members, pack_spend, unpack_members, unpack_spend
-from server.ledger.tables import LedgerCharge, LedgerRelease, LedgerSubject, LedgerUse
+from server.ledger.tables import LedgerCharge, LedgerEpoch, LedgerRelease, LedgerSubject, LedgerUse
 
 _BATCH: Final = 5_000
-_PSEUDONYM_BYTES: Final = 16
+PSEUDONYM_BYTES: Final = 16
 T = TypeVar("T")
 
 
@@ -47,6 +47,15 @@ class SubjectSpend:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedSubject:
+    """One subject with its name: a pseudonym, or a tombstone of the period ``erased_in``."""
+
+    name: bytes
+    erased_in: int | None
+    spend: SubjectSpend
+
+
+@dataclass(frozen=True, slots=True)
 class StoredRelease:
     """One release of a charge."""
 
@@ -71,6 +80,7 @@ class StoredCharge:
     unnamed: int
     barred: int
     releases: tuple[StoredRelease, ...]
+    log_seq: int | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -84,7 +94,7 @@ class StoredCharge:
 
 def pseudonym(identity: bytes) -> bytes:
     """What stands for a device: 16 bytes of the hash of its identity key."""
-    return hashlib.sha256(b"reticent ledger subject\0" + identity).digest()[:_PSEUDONYM_BYTES]
+    return hashlib.sha256(b"reticent ledger subject\0" + identity).digest()[:PSEUDONYM_BYTES]
 
 
 # ── uses ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,6 +163,32 @@ def set_spend(session: Session, numbers: Sequence[int], period: int, spend: Spen
         session.execute(query.execution_options(synchronize_session=False))
 
 
+def rename(session: Session, number: int, name: bytes, *, erased_in: int) -> None:
+    """Put another name in the place of a subject's pseudonym, for good."""
+    values = {"pseudonym": name, "erased_in": erased_in}
+    query = update(LedgerSubject).where(col(LedgerSubject.number) == number).values(**values)
+    session.execute(query.execution_options(synchronize_session=False))
+
+
+def epoch_key(session: Session, period: int) -> bytes | None:
+    """The key of a period's tombstones, if anybody was erased in it."""
+    return session.exec(select(LedgerEpoch.key).where(LedgerEpoch.period == period)).first()
+
+
+def add_epoch_key(session: Session, period: int, key: bytes) -> None:
+    """Store the key of a period's tombstones."""
+    session.add(LedgerEpoch(period=period, key=key))
+    session.flush()
+
+
+def drop_epoch_keys(session: Session, *, before: int) -> int:
+    """Destroy the keys of earlier periods; how many there were."""
+    old = list(session.exec(select(LedgerEpoch.period).where(LedgerEpoch.period < before)))
+    if old:
+        session.execute(delete(LedgerEpoch).where(col(LedgerEpoch.period).in_(old)))
+    return len(old)
+
+
 def spends(session: Session, period: int) -> list[tuple[Spend, int]]:
     """Every different spend of a period and how many subjects have it."""
     query = select(LedgerSubject.spend, func.count()).where(LedgerSubject.period == period)
@@ -163,6 +199,21 @@ def each_subject(session: Session) -> Iterator[SubjectSpend]:
     """Every subject by number."""
     for row in session.connection().execute(_EVERYBODY).all():
         yield SubjectSpend(row[0], row[1], row[2])
+
+
+def subjects_after(session: Session, *, after: int | None, limit: int) -> list[NamedSubject]:
+    """A page of subjects by number."""
+    query = select(LedgerSubject).order_by(col(LedgerSubject.number)).limit(limit)
+    if after is not None:
+        query = query.where(col(LedgerSubject.number) > after)
+    rows = session.exec(query)
+    return [NamedSubject(r.pseudonym, r.erased_in, SubjectSpend(r.number, r.period, r.spend)) for r in rows]
+
+
+def count_erased(session: Session) -> int:
+    """How many identities stand under a tombstone or under nothing that leads to them."""
+    query = select(func.count()).select_from(LedgerSubject).where(col(LedgerSubject.erased_in).is_not(None))
+    return session.exec(query).one()
 
 
 def count_subjects(session: Session) -> int:
@@ -176,6 +227,11 @@ def count_subjects(session: Session) -> int:
 def latest_period(session: Session) -> int | None:
     """The newest period that was charged."""
     return session.exec(select(func.max(LedgerCharge.period))).one()
+
+
+def latest_charge(session: Session) -> int:
+    """The newest charge; 0 before the first."""
+    return session.exec(select(func.max(LedgerCharge.id))).one() or 0
 
 
 def charge(session: Session, cause: str) -> StoredCharge | None:
@@ -193,8 +249,24 @@ def charges(session: Session, run_id: str | None = None) -> Iterator[StoredCharg
         yield _charge(row, _releases(session, row.id or 0))
 
 
-def add_charge(session: Session, draft: StoredCharge) -> None:
-    """Write a new charge; ``draft.id`` is ignored."""
+def charges_after(session: Session, *, after: int | None, limit: int, run_id: str | None) -> list[StoredCharge]:
+    """A page of charges, oldest first."""
+    query = select(LedgerCharge).order_by(col(LedgerCharge.id)).limit(limit)
+    if after is not None:
+        query = query.where(col(LedgerCharge.id) > after)
+    if run_id is not None:
+        query = query.where(LedgerCharge.run_id == run_id)
+    return [_charge(row, _releases(session, row.id or 0)) for row in session.exec(query).all()]
+
+
+def count_charges(session: Session, period: int) -> int:
+    """How many charges a period has."""
+    query = select(func.count()).select_from(LedgerCharge).where(LedgerCharge.period == period)
+    return session.exec(query).one()
+
+
+def add_charge(session: Session, draft: StoredCharge) -> int:
+    """Write a new charge; ``draft.id`` is ignored. Its number."""
     row = LedgerCharge(
         cause=draft.cause,
         run_id=draft.run_id,
@@ -219,6 +291,12 @@ def add_charge(session: Session, draft: StoredCharge) -> None:
                 delta=release.delta,
             )
         )
+    return row.id or 0
+
+
+def set_log_seq(session: Session, number: int, seq: int) -> None:
+    """Store where the transparency log speaks of a charge."""
+    session.execute(update(LedgerCharge).where(col(LedgerCharge.id) == number).values(log_seq=seq))
 
 
 def extend_charge(session: Session, number: int, members: Iterable[int], barred: int) -> None:
@@ -226,6 +304,12 @@ def extend_charge(session: Session, number: int, members: Iterable[int], barred:
     everybody = set(members)
     values = {"members": pack_members(everybody), "devices": len(everybody), "barred": barred}
     session.execute(update(LedgerCharge).where(col(LedgerCharge.id) == number).values(**values))
+
+
+def set_unnamed(session: Session, charge: StoredCharge, unnamed: int) -> None:
+    """Store how many devices of a charge are not known by identity."""
+    values = {"unnamed": unnamed, "devices": charge.devices - charge.unnamed + unnamed}
+    session.execute(update(LedgerCharge).where(col(LedgerCharge.id) == charge.id).values(**values))
 
 
 def set_settled(session: Session, number: int, members: Iterable[int]) -> None:
@@ -265,4 +349,5 @@ def _charge(row: LedgerCharge, releases: tuple[StoredRelease, ...]) -> StoredCha
         unnamed=row.unnamed,
         barred=row.barred,
         releases=releases,
+        log_seq=row.log_seq,
     )

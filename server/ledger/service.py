@@ -1,9 +1,11 @@
 """The server's privacy ledger. Owns what it has let each device identity release: reserve, then settle.
 
 The same filter and the same caps as on the device, so that a device which lost its own ledger is still refused. It
-knows devices by the hash of the identity key they sign with; a device that enrols anew under another key is a stranger
-here, and it is the device's own ledger that holds its spend. Devices of local profiles are not known by identity at
-all: their rounds are charged by number.
+knows devices by the hash of the identity key they sign with, or by a keyed tombstone once they were erased; a device
+that enrols anew under another key is a stranger here, and it is the device's own ledger that holds its spend. Devices
+of local profiles are not known by identity at all: their rounds are charged by number.
+
+What binds is the document's cap or the privacy officers' (``server.ledger.caps``), whichever is lower.
 
 Every charge is one transaction, durable before ``reserve`` returns. Writers wait for each other, so caps hold for any
 number of trainings at once.
@@ -16,7 +18,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Final, Literal
 
 from common.errors import ContractError, StoreError
 from common.privacy import accountant
@@ -26,32 +28,16 @@ from policies import budget
 from policies.budget import DAY_S, OverBudget, PlannedRelease
 from policies.releases import line_for
 from policies.schema import BudgetLine, PrivacyBudgetPolicy
-from server.ledger import repository
-from server.ledger.packing import Spend, pack_members, unpack_members, unpack_spend
-from server.ledger.repository import StoredCharge, StoredRelease, SubjectSpend, pseudonym
+from server.ledger import repository, tombstones
+from server.ledger.bounds import capped
+from server.ledger.packing import Spend, pack_members, unpack_spend
+from server.ledger.repository import StoredCharge, StoredRelease, SubjectSpend
+from server.ledger.told import Appends, tell
+from server.ledger.words import Entry, Words
 from server.storage import Database, Transaction, exclusive
 
-_ROOM = "ledger"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One release of one device identity, complete in itself.
-
-    Attributes:
-        settled: whether the device is in the sum that was released.
-    """
-
-    cause: str
-    run_id: str
-    kind: ReleaseKind
-    use: MechanismUse
-    period: int
-    day: int
-    settled: bool
-    epsilon: float
-    rho: float | None
-    delta: float
+ROOM: Final = "ledger"
+"""What writers of the ledger wait for."""
 
 
 class ServerLedger:
@@ -62,6 +48,7 @@ class ServerLedger:
         policy: lines, caps, quotas and period.
         now: the clock, seconds since the epoch.
         simulation: True lets releases without any noise through, at ε = ∞.
+        log: the transparency log, which gets an entry in the transaction of every charge.
     """
 
     def __init__(
@@ -71,9 +58,15 @@ class ServerLedger:
         *,
         now: Callable[[], float] = time.time,
         simulation: bool = False,
+        log: Appends | None = None,
     ) -> None:
         self._database, self._policy, self._now, self._simulation = database, policy, now, simulation
-        self._known: dict[int, tuple[ReleaseKind, MechanismUse]] = {}
+        self._log, self._words = log, Words()
+
+    @property
+    def database(self) -> Database:
+        """Where it is."""
+        return self._database
 
     @property
     def policy(self) -> PrivacyBudgetPolicy:
@@ -89,10 +82,9 @@ class ServerLedger:
             ContractError, PolicyError: as ``reserve``.
         """
         budget.check(self._policy, planned)
-        names = {identity: pseudonym(identity) for identity in subjects}
         with self._database.read() as session:
-            period = self._period(session)
-            found = repository.subjects(session, names.values())
+            period = self.period_in(session)
+            names, found = tombstones.resolve(session, subjects, period)
             return self._over(session, names, found, planned, period)
 
     def reserve(
@@ -116,12 +108,12 @@ class ServerLedger:
         **Privacy:** spends. Caps and quotas hold for the composed ε of all charges of the period, settled or not.
         """
         budget.check(self._policy, planned)
-        names = {identity: pseudonym(identity) for identity in subjects}
         with self._writing() as session:
             rows = tuple(self._release(session, release) for release in planned)
             standing = _same_releases(repository.charge(session, cause), rows)
-            period = self._period(session)
-            found = repository.subjects(session, names.values())
+            period = self.period_in(session)
+            tombstones.retire(session, period)
+            names, found = tombstones.resolve(session, subjects, period)
             members = set(standing.numbers) if standing else set()
             new = {
                 identity: name
@@ -142,6 +134,7 @@ class ServerLedger:
                 barred=len(barred),
                 period=period,
             )
+            self._tell(session, cause, "extended" if standing else "charged")
         return barred
 
     def settle(self, cause: str, survivors: Iterable[bytes]) -> None:
@@ -150,19 +143,23 @@ class ServerLedger:
         Raises:
             StoreError: the cause was never charged, or not to one of these devices.
         """
-        names = [pseudonym(identity) for identity in survivors]
         with self._writing() as session:
             charge = repository.charge(session, cause)
             if charge is None:
                 raise StoreError("a released sum was never charged to the server's privacy ledger")
-            found = repository.subjects(session, names)
-            numbers = {subject.number for subject in found.values()}
-            if len(found) != len(set(names)) or not numbers <= set(charge.numbers):
+            resolved, found = tombstones.resolve(session, survivors, self.period_in(session))
+            names = set(resolved.values())
+            numbers = {found[name].number for name in names & found.keys()}
+            if len(numbers) != len(names) or not numbers <= set(charge.numbers):
                 raise StoreError("a released sum holds a device that was never charged for it")
             repository.set_settled(session, charge.id, numbers)
+            self._tell(session, cause, "settled")
 
-    def charge_unnamed(self, run_id: str, cause: str, planned: Sequence[PlannedRelease], devices: int) -> None:
-        """Note a round whose devices are not known by identity, for what each of them was charged on its own ledger.
+    def charge_unnamed(self, run_id: str, cause: str, planned: Sequence[PlannedRelease], devices: int = 0) -> None:
+        """Charge a round whose devices are not known by identity, for what each is charged on its own ledger.
+
+        Called before anybody is asked, and again with how many answered before any answer is used: a charge is
+        durable first, and counts no fewer devices later.
 
         Raises:
             PolicyError, ContractError: as ``reserve``.
@@ -170,18 +167,23 @@ class ServerLedger:
         budget.check(self._policy, planned)
         with self._writing() as session:
             rows = tuple(self._release(session, release) for release in planned)
-            if _same_releases(repository.charge(session, cause), rows) is None:
-                period = self._period(session)
+            standing = _same_releases(repository.charge(session, cause), rows)
+            if standing is None:
+                period = self.period_in(session)
                 self._write(session, None, [], run_id=run_id, cause=cause, rows=rows, unnamed=devices, period=period)
+                self._tell(session, cause, "charged")
+            elif devices > standing.unnamed:
+                repository.set_unnamed(session, standing, devices)
+                self._tell(session, cause, "extended")
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def spent(self, identity: bytes) -> list[tuple[Purpose, MechanismUse]]:
         """What one identity has spent in the running period."""
         with self._database.read() as session:
-            found, latest = repository.subject(session, pseudonym(identity))
-            period = budget.period_of(self._day(), self._policy.budget_period_days, latest)
-            return self._in_words(session, _running(found, period))
+            period = self.period_in(session)
+            names, found = tombstones.resolve(session, [identity], period)
+            return self._words.of(session, running(found.get(names[identity]), period))
 
     def epsilon(self, identity: bytes, line: BudgetLine | None = None) -> float:
         """Composed ε of one identity's running period on a line (the headline when absent)."""
@@ -195,15 +197,30 @@ class ServerLedger:
 
     def entries(self, identity: bytes) -> list[Entry]:
         """Every release charged to one identity, oldest first."""
-        name, found = pseudonym(identity), []
+        with self._database.read() as session:
+            return self.entries_in(session, identity)
+
+    def entries_in(self, session: Transaction, identity: bytes) -> list[Entry]:
+        """``entries`` inside the caller's transaction."""
+        names, known = tombstones.resolve(session, [identity], self.period_in(session))
+        subject = known.get(names[identity])
+        if subject is None:
+            return []
+        found = []
+        for charge in repository.charges(session):
+            if subject.number in charge.numbers:
+                found += self._words.entries(session, charge, subject.number)
+        return found
+
+    def of_pseudonym(self, name: bytes) -> tuple[list[tuple[Purpose, MechanismUse]], list[Entry]] | None:
+        """What the device of a pseudonym has spent in the running period, and every release charged to it."""
         with self._database.read() as session:
             subject = repository.subjects(session, [name]).get(name)
             if subject is None:
-                return []
-            for charge in repository.charges(session):
-                if subject.number in charge.numbers:
-                    found += self._entries_of(session, charge, subject.number)
-        return found
+                return None
+            spent = self._words.of(session, running(subject, self.period_in(session)))
+            charges = (one for one in repository.charges(session) if subject.number in one.numbers)
+            return spent, [entry for one in charges for entry in self._words.entries(session, one, subject.number)]
 
     def charges(self, run_id: str | None = None) -> list[StoredCharge]:
         """All charges, or those of one training, oldest first."""
@@ -213,8 +230,8 @@ class ServerLedger:
     def spends(self) -> list[tuple[list[tuple[Purpose, MechanismUse]], int]]:
         """Every different spend of the running period, and how many identities have it."""
         with self._database.read() as session:
-            groups = repository.spends(session, self._period(session))
-            return [(self._in_words(session, spend), count) for spend, count in groups]
+            groups = repository.spends(session, self.period_in(session))
+            return [(self._words.of(session, spend), count) for spend, count in groups]
 
     def releases(self) -> list[tuple[MechanismUse, float, float]]:
         """Every different release that was charged, as (use, ε at δ as written down, δ)."""
@@ -225,6 +242,11 @@ class ServerLedger:
             }
         return [(known[use][1], value, delta) for use, value, delta in sorted(rows)]
 
+    def uses(self) -> dict[int, tuple[ReleaseKind, MechanismUse]]:
+        """Every mechanism that was ever charged, by the number under which charges name it."""
+        with self._database.read() as session:
+            return repository.uses(session)
+
     def subjects(self) -> list[SubjectSpend]:
         """Every identity by number, with what it has spent, packed."""
         with self._database.read() as session:
@@ -234,7 +256,32 @@ class ServerLedger:
     def period(self) -> int:
         """Number of the running budget period, never earlier than one already charged."""
         with self._database.read() as session:
-            return self._period(session)
+            return self.period_in(session)
+
+    def period_in(self, session: Transaction) -> int:
+        """``period`` inside the caller's transaction."""
+        return budget.period_of(self._day(), self._policy.budget_period_days, repository.latest_period(session))
+
+    def charged(self, session: Transaction) -> int:
+        """The newest charge inside the caller's transaction; 0 before the first."""
+        return repository.latest_charge(session)
+
+    # ── forgetting ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def bury(self, session: Transaction, identities: Iterable[bytes]) -> int:
+        """Erase the names of these identities inside the caller's transaction; how many were known.
+
+        **Privacy:** what they have spent in the running period stays spent, under a keyed tombstone.
+        """
+        exclusive(session, ROOM)
+        period = self.period_in(session)
+        tombstones.retire(session, period)
+        return tombstones.bury(session, identities, period)
+
+    def retire(self) -> int:
+        """Destroy the keys of tombstones of periods that are over; how many there were."""
+        with self._writing() as session:
+            return tombstones.retire(session, self.period_in(session))
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,11 +290,15 @@ class ServerLedger:
         """One transaction that no other writer of the ledger runs beside."""
         try:
             with self._database.write() as session:
-                exclusive(session, _ROOM)
+                exclusive(session, ROOM)
                 yield session
         except BaseException:
-            self._known = {}  # numbers of uses that were never committed may be given again
+            self._words.forget()
             raise
+
+    def _tell(self, session: Transaction, cause: str, what: Literal["charged", "extended", "settled"]) -> None:
+        if self._log is not None:
+            tell(self._log, session, self._words, cause, what)
 
     def _over(
         self,
@@ -258,13 +309,14 @@ class ServerLedger:
         period: int,
     ) -> frozenset[bytes]:
         """Identities that the planned releases would take over a bound; equal spends are looked at once."""
+        policy = capped(session, self._policy)
         verdicts: dict[Spend, OverBudget | None] = {}
         barred = set()
         for identity, name in names.items():
-            spend = _running(found.get(name), period)
+            spend = running(found.get(name), period)
             if spend not in verdicts:
-                words = self._in_words(session, spend)
-                verdicts[spend] = budget.over(self._policy, words, planned, simulation=self._simulation)
+                words = self._words.of(session, spend)
+                verdicts[spend] = budget.over(policy, words, planned, simulation=self._simulation)
             if verdicts[spend] is not None:
                 barred.add(identity)
         return frozenset(barred)
@@ -284,7 +336,7 @@ class ServerLedger:
         groups: defaultdict[Spend, list[int]] = defaultdict(list)
         for name in names:
             if name in found:
-                groups[_running(found[name], period)].append(found[name].number)
+                groups[running(found[name], period)].append(found[name].number)
         for spend, members in groups.items():
             repository.set_spend(session, members, period, repository.added(spend, more))
             numbers += members
@@ -328,45 +380,11 @@ class ServerLedger:
         cost = accountant.epsilon([release.use], line.delta)
         return StoredRelease(number, cost, accountant.rho([release.use]), line.delta)
 
-    def _in_words(self, session: Transaction, spend: Spend) -> list[tuple[Purpose, MechanismUse]]:
-        """What a spend stands for, as the budget filter takes it."""
-        if not {use for use, _ in spend} <= self._known.keys():
-            self._known = repository.uses(session)
-        try:
-            described = [(*self._known[use], times) for use, times in spend]
-        except KeyError:
-            raise StoreError("a row of the server's privacy ledger is damaged: nothing may be charged to it") from None
-        return [(kind.purpose, use.model_copy(update={"count": use.count * times})) for kind, use, times in described]
-
-    def _entries_of(self, session: Transaction, charge: StoredCharge, number: int) -> list[Entry]:
-        settled = charge.settled is not None and number in unpack_members(charge.settled)
-        if not {row.use for row in charge.releases} <= self._known.keys():
-            self._known = repository.uses(session)
-        return [
-            Entry(
-                cause=charge.cause,
-                run_id=charge.run_id,
-                kind=self._known[row.use][0],
-                use=self._known[row.use][1],
-                period=charge.period,
-                day=charge.day,
-                settled=settled,
-                epsilon=row.epsilon,
-                rho=row.rho,
-                delta=row.delta,
-            )
-            for row in charge.releases
-        ]
-
     def _day(self) -> int:
         return math.floor(self._now() / DAY_S)
 
-    def _period(self, session: Transaction) -> int:
-        latest = repository.latest_period(session)
-        return budget.period_of(self._day(), self._policy.budget_period_days, latest)
 
-
-def _running(subject: SubjectSpend | None, period: int) -> Spend:
+def running(subject: SubjectSpend | None, period: int) -> Spend:
     """What a subject has spent in the running period."""
     return unpack_spend(subject.spend) if subject is not None and subject.period >= period else ()
 

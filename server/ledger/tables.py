@@ -33,7 +33,8 @@ class LedgerSubject(SQLModel, table=True):
 
     Attributes:
         number: by which members of charges are named.
-        pseudonym: first 16 bytes of the hash of the identity key.
+        pseudonym: first 16 bytes of the hash of the identity key; of an erased one a keyed tombstone, or random bytes.
+        erased_in: the period in which the subject was erased; None while it is not.
         period: of ``spend``; an earlier one than the running means nothing is spent yet.
         spend: packed pairs of (use, times), ascending by use.
     """
@@ -44,6 +45,16 @@ class LedgerSubject(SQLModel, table=True):
     pseudonym: bytes = Field(sa_type=LargeBinary, unique=True)
     period: int
     spend: bytes = Field(sa_type=LargeBinary)
+    erased_in: int | None = None
+
+
+class LedgerEpoch(SQLModel, table=True):
+    """The key under which tombstones of one budget period are made; destroyed when the period is over."""
+
+    __tablename__ = "ledger_epoch"
+
+    period: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    key: bytes = Field(sa_type=LargeBinary)
 
 
 class LedgerCharge(SQLModel, table=True):
@@ -57,6 +68,7 @@ class LedgerCharge(SQLModel, table=True):
         devices: how many were charged.
         unnamed: how many of them are not known by identity.
         barred: how many were refused.
+        log_seq: the newest entry of the transparency log about it; None for what was charged before there was one.
     """
 
     __tablename__ = "ledger_charge"
@@ -71,6 +83,7 @@ class LedgerCharge(SQLModel, table=True):
     devices: int
     unnamed: int
     barred: int
+    log_seq: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class LedgerRelease(SQLModel, table=True):
@@ -89,3 +102,31 @@ class LedgerRelease(SQLModel, table=True):
     epsilon: float
     rho: float | None = None
     delta: float
+
+
+class LedgerCap(SQLModel, table=True):
+    """A bound on ε that privacy officers have set, or want to; only one per unit and bound is in force.
+
+    Attributes:
+        unit: of the line.
+        bound: ``cap``, or the purpose whose quota it is.
+        state: ``CapState``.
+        proposed_by, decided_by: the persons; never the same one for a raise.
+        proposed_at, decided_at, expires_at: seconds since the epoch.
+        log_seq: the newest entry of the transparency log about it.
+    """
+
+    __tablename__ = "ledger_cap"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_NUMBER)
+    unit: str = Field(max_length=20)
+    bound: str = Field(max_length=40)
+    epsilon_max: float
+    state: str = Field(max_length=20, index=True)
+    reason: str = Field(max_length=500)
+    proposed_by: str = Field(max_length=200)
+    proposed_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger)
+    decided_by: str | None = Field(default=None, max_length=200)
+    decided_at: int | None = Field(default=None, sa_type=BigInteger)
+    log_seq: int | None = Field(default=None, sa_type=BigInteger)

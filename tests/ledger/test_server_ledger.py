@@ -146,11 +146,15 @@ def test_what_cannot_be_charged_or_settled_is_named(ledger: ServerLedger) -> Non
 
 
 def test_rounds_of_unknown_devices_are_charged_by_number(ledger: ServerLedger) -> None:
-    for _ in range(2):
-        ledger.charge_unnamed("run", "round/1", [RECORD_ROUND], 40)
-    (charge,) = ledger.charges()
-    assert (charge.devices, charge.unnamed, charge.numbers) == (40, 40, [])
+    ledger.charge_unnamed("run", "round/1", [RECORD_ROUND])
+    assert [(one.devices, len(one.releases)) for one in ledger.charges()] == [(0, 1)]  # before anybody is asked
+    for answered in (40, 40, 7):  # and no fewer later
+        ledger.charge_unnamed("run", "round/1", [RECORD_ROUND], answered)
+        (charge,) = ledger.charges()
+        assert (charge.devices, charge.unnamed, charge.numbers) == (40, 40, [])
     assert verify(ledger).problems == ()
+    with pytest.raises(ContractError, match="another mechanism"):
+        ledger.charge_unnamed("run", "round/1", ROUND, 40)
 
 
 def test_periods_run_on_and_a_clock_that_goes_back_refills_nothing(ledger: ServerLedger, clock: Clock) -> None:
