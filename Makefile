@@ -21,7 +21,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-full test lint check format test-slow test-simulation test-flower test-fault test-statistical \
-        test-docker compose-demo bench coverage clean
+        test-docker test-browser compose-demo bench coverage clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test-statistical: setup ## Random mechanisms, many repetitions
 
 test-docker: setup ## The compose file on a real container engine
 	@$(call only,docker)
+
+test-browser: setup ## The officer's desk in a headless Chromium
+	@$(call only,browser)
 
 compose-demo: setup ## The whole fleet in containers: one round, one consented and one refused placement
 	@$(bin)/reticent compose-demo

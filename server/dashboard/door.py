@@ -1,0 +1,121 @@
+"""Who may open which page. Owns the desk's table of roles, its form tokens and the refusal of foreign forms.
+
+Default deny: a page that is not in the table opens for nobody. Auditors read; admins see nothing about subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+
+from common.errors import NotAllowed
+from common.taxonomy import Role
+from server.api.deps import ServicesDep
+from server.dashboard.sessions import Visitor
+
+COOKIE: Final = "reticent_desk"
+DOOR_COOKIE: Final = "reticent_desk_door"
+TOKEN_FIELD: Final = "form_token"  # noqa: S105 - a field's name
+
+_OPEN: Final[frozenset[Role]] = frozenset()
+_OFFICER: Final = frozenset({Role.PRIVACY_OFFICER})
+_READERS: Final = frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR})
+_ALL: Final = frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR, Role.ADMIN})
+
+PAGES: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
+    ("GET", "/static/{name}"): _OPEN,
+    ("GET", "/language"): _OPEN,
+    ("GET", "/sign-in"): _OPEN,
+    ("POST", "/sign-in"): _OPEN,
+    ("POST", "/sign-out"): _ALL,
+    ("GET", "/"): _ALL,
+    ("GET", "/budgets"): _READERS,
+    ("GET", "/releases"): _ALL,
+    ("GET", "/releases/{version}"): _ALL,
+    ("GET", "/consent"): _READERS,
+    ("GET", "/search"): _READERS,
+    ("GET", "/requests"): _READERS,
+    ("GET", "/requests/{request_id}"): _READERS,
+    ("POST", "/requests/{request_id}"): _OFFICER,
+    ("GET", "/caps"): _READERS,
+    ("POST", "/caps"): _OFFICER,
+    ("POST", "/caps/{change_id}"): _OFFICER,
+    ("GET", "/controls"): _READERS,
+    ("POST", "/controls"): _OFFICER,
+    ("POST", "/controls/release"): _OFFICER,
+    ("GET", "/log"): _ALL,
+    ("POST", "/log/verify"): _ALL,
+    ("GET", "/exports"): _READERS,
+    ("GET", "/exports/{name}"): _READERS,
+    ("GET", "/reports/{name}"): _READERS,
+}
+
+
+class SignInNeeded(Exception):
+    """Nobody is signed in; ``wanted`` is the page to go on to."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__("sign in")
+        self.wanted = wanted
+
+
+class FormRefused(NotAllowed):
+    """A form that was not made for this session, or that another site sent."""
+
+
+async def admit(request: Request, services: ServicesDep) -> Visitor | None:
+    """The signed-in visitor, if the table lets them open this page; None where anybody may.
+
+    Raises:
+        SignInNeeded: nobody is signed in.
+        NotAllowed: the role may not, or the page is not in the table.
+        FormRefused: a POST without this session's token, or from another site.
+    """
+    allowed = PAGES.get((request.method, request.scope["route"].path))
+    if allowed is None:
+        raise NotAllowed("this page is open to nobody")
+    if request.method == "POST":
+        refuse_foreign(request)
+    if allowed is _OPEN:
+        return None
+    cookie = request.cookies.get(COOKIE, "")
+    visitor = await run_in_threadpool(services.desk.visitor, cookie)
+    if visitor is None:
+        raise SignInNeeded(request.url.path if request.method == "GET" else "")
+    if visitor.role not in allowed:
+        raise NotAllowed("this role may not open this page")
+    if request.method == "POST":
+        token = (await request.form()).get(TOKEN_FIELD)
+        if not isinstance(token, str) or not services.desk.form_token_is(cookie, token):
+            raise FormRefused("the form was not made for this session; load the page again")
+    return visitor
+
+
+def refuse_foreign(request: Request) -> None:
+    """A form must come from our own pages, as the browser says in its headers.
+
+    Raises:
+        FormRefused: the browser names another site.
+    """
+    site, origin = request.headers.get("sec-fetch-site", "same-origin"), request.headers.get("origin")
+    if site not in {"same-origin", "none"} or (origin and urlsplit(origin).netloc != request.headers.get("host")):
+        raise FormRefused("the form came from another site")
+
+
+def signed_in(visitor: Annotated[Visitor | None, Depends(admit)]) -> Visitor:
+    """The visitor of a page that is not open to everybody."""
+    if visitor is None:
+        raise NotAllowed("this page needs a session")
+    return visitor
+
+
+def check_complete(desk: FastAPI) -> None:
+    """Raise unless the table and the pages are the same."""
+    paths = desk.openapi()["paths"]
+    pages = {(method.upper(), path) for path, item in paths.items() for method in item}
+    if pages != set(PAGES):
+        raise RuntimeError(f"pages without roles or roles without pages: {sorted(pages ^ set(PAGES))}")
