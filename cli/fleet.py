@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final
 import httpx
 import typer
 
-from cli.people import APP_ID, CONTEXT, attitude
+from cli.people import APP_ID, CONTEXT, SharedWire, attitude
 from client.agent import Agent, Decision
 from client.device import Node
 from client.egress import HttpTransport
@@ -79,10 +79,10 @@ def populate(
         with _population(nodes=edges, devices=devices) as population:
             shutil.copytree(population.node_directories[edge - 1], unfinished)
         unfinished.rename(home)
-    with Node.open(home, DeviceSettings.from_env()) as node, httpx.HTTPTransport() as wire:
+    with Node.open(home, DeviceSettings.from_env()) as node, SharedWire() as wire:
         install(node, service)
         for device in node.vault.devices():
-            agent = Agent(node, device, lambda key: HttpTransport(service, api_key=key, transport=wire))
+            agent = Agent(node, device, lambda signer: HttpTransport(service, signer=signer, transport=wire))
             if agent.handle is None:
                 _enrol_and_decide(agent, device)
         typer.echo(f"{len(node.vault.devices())} devices live here")
@@ -119,7 +119,7 @@ def place(home: Home, service: Service, device: str) -> None:
     """Fill the slots of a placement permit (standard input) by the device's own scores; prints what it chose (JSON)."""
     permit = sys.stdin.read().strip()
     with Node.open(home, DeviceSettings.from_env(), prove=False) as node:
-        agent = Agent(node, DeviceId(device), lambda key: HttpTransport(service, api_key=key))
+        agent = Agent(node, DeviceId(device), lambda signer: HttpTransport(service, signer=signer))
         equipment = agent.fetch()
         placed = agent.place(
             permit, equipment, context=CONTEXT, now=node.settings.now(), moment=node.training_window[1] + VISIT_S

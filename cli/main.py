@@ -14,20 +14,24 @@ import typer
 from rich.console import Console
 
 from cli.ledger import ledger_app
+from cli.owner.command import page
 from client.cli import device_app
 from common.errors import ReticentError
 from common.taxonomy import ModelFamily, Profile
 from server.cli import model_app, server_app
+from server.transparency.cli import log_app
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Privacy-preserving personalised advertising: behaviour stays on the device.",
 )
+device_app.command("page")(page)
 app.add_typer(device_app, name="device")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(server_app, name="server")
 app.add_typer(model_app, name="model")
+app.add_typer(log_app, name="log")
 console = Console(stderr=True)
 
 
@@ -127,6 +131,35 @@ def describe_csv(
         sys.stdout.write(draft_description(table, label=label))
 
 
+@app.command("bundle")
+def bundle_command(
+    out: Annotated[Path, typer.Argument(help="The archive to write; replaced.")],
+    personal: Annotated[bool, typer.Option(help="With receipts and records about people.")] = True,
+) -> None:
+    """Write one archive of evidence: log, receipts, ledger, cards, audits, policies, checkpoints, proofs, keys."""
+    from cli.evidence.command import bundle
+
+    with _named_errors():
+        typer.echo(bundle(out, personal=personal))
+
+
+@app.command("verify")
+def verify_command(
+    archive: Annotated[Path, typer.Argument(help="Written by reticent bundle.")],
+    key: Annotated[str, typer.Option("--key", help="The public key (43 characters, a JWK or a file), from elsewhere.")],
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option("--checkpoint", help="Checkpoints that somebody else kept; may be repeated.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON and nothing else.")] = False,
+) -> None:
+    """Verify a bundle offline: exit status 1 names the first bad row, 3: all is genuine, not all is there."""
+    from cli.evidence.command import verify
+
+    with _named_errors():
+        status = verify(archive, key, checkpoint or (), as_json=json)
+    raise typer.Exit(status)
+
+
 @app.command("audit")
 def audit_command(
     profile: Annotated[
@@ -149,6 +182,25 @@ def audit_command(
     with _named_errors():
         found = run(Options(profile, runs, seed, home, json, plot, quick))
     raise typer.Exit(0 if found.passed else 1)
+
+
+@app.command("desk-demo")
+def desk_demo(
+    out: Annotated[Path, typer.Option(help="The installation's directory; must not exist.")] = Path("var/desk"),
+    people: Annotated[int, typer.Option(min=60, help="Made-up people.")] = 320,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each of two trainings.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of people, decisions and moments.")] = 7,
+) -> None:
+    """Fill an installation for a look at the privacy officer's desk; prints how to serve it and who may sign in."""
+    import time
+
+    from cli.desk_demo import DeskDemo
+
+    with _named_errors():
+        keys = DeskDemo(out, time.time, people=people, rounds=rounds, seed=seed).run()
+    for holder, key in keys.items():
+        typer.echo(f"{holder:<14} {key}")
+    typer.echo(f"RETICENT_STATE_DIR={out} reticent server serve   # then open http://127.0.0.1:8000/desk/")
 
 
 @app.command("compose-demo")

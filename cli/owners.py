@@ -80,7 +80,7 @@ def certify_all(directories: Sequence[Path], authority: SigningKey) -> None:
                     continue
                 identity = held.signing_key(device) or SigningKey.generate()
                 certificate = issue_certificate(authority, identity.public.raw, not_after)
-                enrolments[device] = Enrolment(held.api_key(device), identity, certificate)
+                enrolments[device] = Enrolment(identity, certificate)
             if enrolments:
                 held.keep_many(enrolments)
 

@@ -22,7 +22,7 @@ from cli.service import Service
 from client.agent import Agent, Decision, Equipment
 from client.behavior.events import Click, Impression, Purchase
 from client.device import Node
-from client.egress import HttpTransport
+from client.egress import HttpTransport, Signer
 from client.settings import Settings
 from client.store.keys import DeviceId
 from common.errors import ConsentRefused
@@ -88,13 +88,31 @@ def decide_all(directories: Sequence[Path], service: Service, tick: Callable[[],
     return groups
 
 
+class SharedWire(httpx.BaseTransport):
+    """Connections that many devices of a simulation use one after the other; they end with the context."""
+
+    def __init__(self) -> None:
+        """Open when first used."""
+        self._inner = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass it on."""
+        return self._inner.handle_request(request)
+
+    def __exit__(self, *_error: object) -> None:
+        self._inner.close()
+
+    def close(self) -> None:
+        """One device is done; the others are not."""
+
+
 def agents(directories: Sequence[Path], service: Service) -> Generator[Agent]:
     """Agents of all devices of the nodes, connected to the service."""
     with ExitStack() as stack:
-        wire = stack.enter_context(httpx.HTTPTransport())
+        wire = stack.enter_context(SharedWire())
 
-        def connect(api_key: str) -> HttpTransport:
-            return HttpTransport(service.url, api_key=api_key, transport=wire)
+        def connect(signer: Signer | None) -> HttpTransport:
+            return HttpTransport(service.url, signer=signer, transport=wire)
 
         for directory in directories:
             node = stack.enter_context(Node.open(directory, Settings(simulation=True), prove=False))

@@ -72,7 +72,7 @@ def train_table(order: Order, *, progress: Progress, watch: Callable[[str], Watc
         request = Request(order.description, devices=order.devices, seed=order.seed, path=order.table)
         population = build_population(request, work / "cache", progress)
         holdouts = _holdouts(population.node_directories, population.unseen_directory, spec)
-        settings = ServerSettings.at(work / "server")
+        settings = ServerSettings.simulated(work / "server")
         key = keyfile.load_or_create(settings.signing_key)
         profiles = [Profile.NON_PRIVATE] if order.compare and order.profile is not Profile.NON_PRIVATE else []
         results = []

@@ -7,6 +7,7 @@ app hands over the service's permit, and what is chosen stays here.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +18,26 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from client.behavior.events import BehaviourEvent
 from client.budget import Reservation
 from client.device import Node
-from client.egress import Door, HttpAnswer
+from client.egress import Door, HttpAnswer, Signer
 from client.features.extract import featurise
 from client.features.history import History
 from client.journal import Journal
 from client.placement import Installed, place
 from client.store.keys import DeviceId
-from common.crypto.signing import SigningKey
-from common.errors import ConsentRefused, DigestMismatch, MalformedInput, TrustError
+from common.crypto.signing import PublicKey, SigningKey
+from common.errors import ConsentRefused, DigestMismatch, MalformedInput, TrustError, UnknownSigner
 from common.model.manifest import open_manifest
 from common.model.situation import Situation
 from common.secagg.certificate import open_certificate
 from common.taxonomy import AgeBand, FollowUp, Purpose, RefusalReason
 from common.wire.base import Message
 from common.wire.documents import open_document
+from common.wire.keys import follow
 from common.wire.messages import (
     Catalogue,
     ConsentChange,
     ConsentReceipt,
+    ConsentStanding,
     ConsentWithdrawal,
     Creative,
     DocumentRequest,
@@ -42,6 +45,7 @@ from common.wire.messages import (
     PolicyDocument,
     SubjectEnrolment,
 )
+from common.wire.subject import SubjectRead
 from policies.door import Sealed
 from policies.placement.protocol import Placement
 
@@ -53,14 +57,17 @@ Decision = Literal["given", "refused"]
 
 
 class ServiceTransport(Protocol):
-    """Carries messages to the service; a new one per API key."""
+    """Carries messages to the service; a new one per signer."""
 
     def send(self, parcels: Sequence[Sealed]) -> HttpAnswer:
         """One request."""
 
+    def close(self) -> None:
+        """Give its connections back."""
 
-Connect = Callable[[str], ServiceTransport]
-"""Makes a transport for an API key (empty before enrolment)."""
+
+Connect = Callable[[Signer | None], ServiceTransport]
+"""Makes a transport that signs as a device, or as nobody before it has enrolled."""
 
 
 class _Answer(BaseModel):
@@ -69,7 +76,6 @@ class _Answer(BaseModel):
 
 class _Enrolled(_Answer):
     handle: str
-    api_key: str
     certificate: str | None = None
 
 
@@ -85,7 +91,20 @@ class _NoticeDigest(_Answer):
     digest: str
 
 
-A = TypeVar("A", bound=_Answer)
+class _Standing(_Answer):
+    standing: str
+
+
+class _Key(_Answer):
+    succession: str | None = None
+
+
+class _KeySet(_Answer):
+    keys: tuple[_Key, ...]
+
+
+T = TypeVar("T")
+A = TypeVar("A", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +135,32 @@ class Agent:
         return self.node.gate.handle(self.device)
 
     def enrol(self, *, app_id: str, age_band: AgeBand, jurisdiction: str) -> str:
-        """Get a random handle. A fresh public key and what the person declared are all that is sent.
+        """Get a random handle. A public key and what the person declared are all that is sent.
+
+        The key is fresh, unless one is left from an erasure in this budget period: then its budget goes on with it.
 
         Raises:
             MalformedInput: the service did not answer as it should.
             UnknownSigner, TrustError: the certificate in its answer is not one for this key by a pinned authority.
         """
-        identity = SigningKey.generate()
+        identity = self.node.credentials.signing_key(self.device) or SigningKey.generate()
         enrolment = SubjectEnrolment(
             public_key=identity.public.x, app_id=app_id, age_band=age_band, jurisdiction=jurisdiction
         )
-        answer = self._ask(enrolment, _Enrolled)
+        answer = self.ask(enrolment, _Enrolled)
         certificate = self._certificate(answer, identity)
-        self.node.credentials.keep(self.device, api_key=answer.api_key, identity=identity, certificate=certificate)
+        self.node.credentials.keep(self.device, identity=identity, certificate=certificate)
         self.node.gate.enrol(self.device, answer.handle)
         return answer.handle
 
     def decide(
         self, decisions: Mapping[Purpose, Decision], *, notice_digest: str, locale: Locale = "en", surface: str = "sdk"
     ) -> list[ConsentReceipt]:
-        """Grant or refuse purposes under the notice that was shown; receipts are verified and kept."""
+        """Grant or refuse purposes under the notice that was shown; receipts are verified and kept.
+
+        Raises:
+            EgressRefused, MalformedInput, ServiceUnreachable, TrustError: nothing was decided here.
+        """
         change = ConsentChange(
             handle=self._own_handle(),
             notice_digest=notice_digest,
@@ -143,16 +168,57 @@ class Agent:
             locale=locale,
             surface=surface,
         )
-        return self._keep(self._ask(change, _Receipts))
+        return self._keep(self.ask(change, _Receipts))
 
     def withdraw(self, purposes: Sequence[Purpose] | None = None) -> list[ConsentReceipt]:
-        """Withdraw purposes, or everything; in force at the service when this returns, and here as well."""
-        wanted: tuple[Purpose, ...] | Literal["all"] = "all" if purposes is None else tuple(purposes)
-        return self._keep(self._ask(ConsentWithdrawal(handle=self._own_handle(), purposes=wanted), _Receipts))
+        """Withdraw purposes, or everything; in force here before anything is sent, at the service when this returns.
+
+        Raises:
+            EgressRefused, MalformedInput, ServiceUnreachable, TrustError: the service may not have heard of it; here it
+                holds all the same, and ``Gate.untold`` says what is left to tell.
+        """
+        stopped = tuple(Purpose) if purposes is None else tuple(purposes)
+        self.node.gate.stop(self.device, stopped)
+        wanted: tuple[Purpose, ...] | Literal["all"] = "all" if purposes is None else stopped
+        receipts = self._keep(self.ask(ConsentWithdrawal(handle=self._own_handle(), purposes=wanted), _Receipts))
+        self.node.gate.told(self.device, stopped)
+        return receipts
+
+    def standing(self) -> ConsentStanding:
+        """How this device stands at the service at this moment, signed; what it refuses, the gate refuses from now on.
+
+        Raises:
+            EgressRefused, MalformedInput, ServiceUnreachable, TrustError: there is no such word, which means no.
+        """
+        jws = self.ask(SubjectRead(what="standing"), _Standing).standing
+        return self.trusting(lambda _keys: self.node.gate.heard(self.device, jws))
+
+    def follow_keys(self) -> bool:
+        """Learn the service's newer keys from successions that a pinned key has signed; whether there were any.
+
+        Raises:
+            TrustError: a succession of a pinned key is not what it must be.
+        """
+        held = self.node.server_keys
+        published = self.ask(DocumentRequest(document="keys"), _KeySet).keys
+        found = follow(held, [key.succession for key in published if key.succession is not None])
+        if found.keys() == held.keys():
+            return False
+        self.node.pin(keys=found.values())
+        return True
+
+    def trusting(self, open_it: Callable[[Mapping[str, PublicKey]], T]) -> T:
+        """What ``open_it`` makes of something signed; where its signer is unknown, newer keys are looked for once."""
+        try:
+            return open_it(self.node.server_keys)
+        except UnknownSigner:
+            if not self.follow_keys():
+                raise
+            return open_it(self.node.server_keys)
 
     def report(self, token: str, follow_up: FollowUp) -> None:
         """Confirm an impression, click or conversion of a contextual placement."""
-        self._send(FollowUpReport(token=token, follow_up=follow_up))
+        self.send(FollowUpReport(token=token, follow_up=follow_up))
 
     def notice(self) -> str:
         """Digest of the notice in force at the service.
@@ -160,7 +226,7 @@ class Agent:
         Raises:
             DigestMismatch: it is not one that this device was installed with; its text must be shown first.
         """
-        digest = _parse(self._send(DocumentRequest(document="notice")), _NoticeDigest).digest
+        digest = _parse(self.send(DocumentRequest(document="notice")), _NoticeDigest).digest
         if digest not in self.node.notices:
             raise DigestMismatch("the service's privacy notice is not one that this device knows; update the app")
         return digest
@@ -174,6 +240,7 @@ class Agent:
         """
         from common.model.network import load_network
 
+        self.follow_keys()  # now: a permit may be signed by a newer key, and nothing is fetched when one is used
         keys = self.node.server_keys
         catalogue = open_document(self._text("catalogue"), Catalogue, keys)
         policy = open_document(self._text("placement_policy"), PolicyDocument, keys)
@@ -181,7 +248,7 @@ class Agent:
             raise DigestMismatch("the service applies another placement policy than this device; update the app")
         manifest, weights = open_manifest(
             self._text("model"),
-            self._send(DocumentRequest(document="model_arrays")),
+            self.send(DocumentRequest(document="model_arrays")),
             keys,
             spec=self.node.spec,
         )
@@ -211,6 +278,7 @@ class Agent:
             ConsentRefused: our gate or the permit says no.
         """
         from client.scoring import score
+        from client.why import placed_ads
 
         when = now if moment is None else moment
 
@@ -228,7 +296,14 @@ class Agent:
             model_version=equipment.model_version,
         )
         permit = self.node.gate.permits(self.device, Purpose.PLACE_PERSONALISED)
-        return place(permit_jws, here, score=scores, gate_permit=permit, now=now)
+        placed = place(permit_jws, here, score=scores, gate_permit=permit, now=now)
+        known = {creative.creative_id: creative for creative in equipment.catalogue.creatives}
+        chosen = [(one, known[one.creative_id]) for one in placed if one.creative_id in known]
+        situations = [Situation(when, c.item_id, c.attributes, context, c.numbers) for _, c in chosen]
+        examples = featurise(self.node.spec, self._history(), situations)
+        facts = placed_ads(equipment.network, examples, self.node.spec, chosen, installed=here, now=now)
+        self.node.placements.write(self.device, facts)  # sealed on this device, for its owner's page
+        return placed
 
     def record(self, event: BehaviourEvent) -> bool:
         """Remember what followed a placement; it stays on the device and feeds the next training."""
@@ -257,19 +332,22 @@ class Agent:
         return handle
 
     def _keep(self, answer: _Receipts) -> list[ConsentReceipt]:
-        return self.node.gate.store_receipts((self.device, row.receipt) for row in answer.receipts)
+        rows = [(self.device, row.receipt) for row in answer.receipts]
+        return self.trusting(lambda _keys: self.node.gate.store_receipts(rows))
 
     def _text(self, document: Literal["catalogue", "model", "placement_policy"]) -> str:
-        return self._send(DocumentRequest(document=document)).decode("ascii", "replace")
+        return self.send(DocumentRequest(document=document)).decode("ascii", "replace")
 
-    def _ask(self, message: Message, kind: type[A]) -> A:
-        return _parse(self._send(message), kind)
+    def ask(self, message: Message, kind: type[A]) -> A:
+        """What the service answers to a message, in the form of ``kind``; errors as ``send`` says."""
+        return _parse(self.send(message), kind)
 
-    def _send(self, message: Message) -> bytes:
-        """Through the door.
+    def send(self, message: Message) -> bytes:
+        """Through the door, under this device's signature where the message has one.
 
         Raises:
             EgressRefused: the door said no.
+            ServiceUnreachable: no answer came.
             MalformedInput: the service refused; its problem name is told, nothing else of its answer.
         """
         node = self.node
@@ -279,12 +357,15 @@ class Agent:
             ledger=node.ledger,
             journal=Journal(node.directory / "journal.db"),
         )
-        anonymous = isinstance(message, DocumentRequest | SubjectEnrolment)
-        transport = self._connect("" if anonymous else self.node.credentials.api_key(self.device))
-        answer = door.release(message, self.device, transport)
+        with contextlib.closing(self._connect(self._signer())) as transport:
+            answer = door.release(message, self.device, transport)
         if answer.status >= 400:
             raise MalformedInput(f"the service refused ({answer.status} {_problem(answer.body)})")
         return answer.body
+
+    def _signer(self) -> Signer | None:
+        handle, key = self.handle, self.node.credentials.signing_key(self.device)
+        return None if handle is None or key is None else Signer(handle, key)
 
 
 def _parse(body: bytes, kind: type[A]) -> A:

@@ -26,6 +26,7 @@ from client.releases.vectors import Work
 from client.rounds import take_part
 from client.settings import Settings, home_from_env
 from client.stages import Rosters, Session
+from client.standing import RoundGate, learn_keys, round_gate
 from client.store.keys import DeviceId
 from client.warm import Load, Warm
 from common.errors import (
@@ -36,6 +37,7 @@ from common.errors import (
     ReticentError,
     RoundError,
     TrustError,
+    UnknownSigner,
 )
 from common.privacy.randomness import NoiseSource, SecureNoise, SimulationNoise
 from common.taxonomy import Decline, Stage
@@ -71,10 +73,12 @@ def train(message: Message, context: Context) -> Message:
     def respond(node: Node, settings: Settings, transport: FlowerTransport) -> Message:
         jws, named = _unpack(message)
         accepted = accept_round(jws, named, _terms(node))
+        gate = round_gate(node, Stage.ADVERTISE)
         return take_part(
             node,
             accepted,
-            door=_door(node),
+            gate=gate,
+            door=_door(node, gate),
             transport=transport,
             noise=noise_source(settings, node, accepted.invitation),
             load=_load(settings),
@@ -134,11 +138,13 @@ def _answer_stage(
             raise PolicyError("this round has no stages")
         if stage is not Stage.ADVERTISE:
             node.sessions.resume(invitation.session, request.jws)
+        gate = round_gate(node, stage)
         session = Session(
             node=node,
             jws=request.jws,
             plan=Plan.of(invitation, node.policies.policies.privacy_budget, node.spec),
-            door=_door(node),
+            gate=gate,
+            door=_door(node, gate),
             transport=transport,
             rosters=_ROSTERS,
         )
@@ -156,16 +162,21 @@ def _answer(
     directory = node_directory(context, settings)
     with _WARM.node(directory, settings) if settings.simulation else Node.open(directory, settings) as node:
         try:
-            return respond(node, settings, transport)
+            try:
+                return respond(node, settings, transport)
+            except UnknownSigner:  # before anything was done: perhaps the service has a newer key
+                if not learn_keys(node):
+                    raise
+                return respond(node, settings, transport)
         except (TrustError, MalformedInput, ContractError, PolicyError, RoundError) as error:
             _log.warning("a message was declined: %s", error.name)
             return transport.decline(closed_name(error))
 
 
-def _door(node: Node) -> Door[DeviceId, Reservation]:
+def _door(node: Node, gate: RoundGate) -> Door[DeviceId, Reservation]:
     return Door(
         policy=node.policies.policies.egress,
-        gate=node.gate,
+        gate=gate,
         ledger=node.ledger,
         journal=Journal(node.directory / "journal.db"),
         clock=node.settings.now,

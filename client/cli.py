@@ -5,78 +5,30 @@ Owns the commands of ``reticent device``; what they print is ``client.console``.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from client import console
+from client import console, rights_cli
 from client.behavior import importing
 from client.behavior.decoding import event_from_fields
 from client.behavior.summary import json_lines, summarise
 from client.device import OWNER, Node
 from client.journal import read_journal
-from client.settings import Settings, home_from_env
+from client.options import Device, Home, Keys, choose, opened
 from client.store.keys import DeviceId
 from client.store.vault import Salvage
 from common.crypto.keyfile import write_private
-from common.errors import InputError, MalformedInput, ReticentError, VaultCorrupt
+from common.errors import InputError, MalformedInput, VaultCorrupt
 from common.taxonomy import EventKind
 
 device_app = typer.Typer(no_args_is_help=True, help="See, take and delete what this device holds about you.")
+for command in (rights_cli.withdraw, rights_cli.request, rights_cli.requests, rights_cli.cancel, rights_cli.package):
+    device_app.command(command.__name__)(command)
 
-Home = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="RETICENT_HOME", help="The node's directory.", show_default="~/.reticent/device"),
-]
-Keys = Annotated[
-    Path | None, typer.Option("--keys", envvar="RETICENT_KEYS_DIR", help="Where the keys are, if not in the home.")
-]
-Device = Annotated[
-    str | None, typer.Option("--device", help="Which device, if the node hosts several.", show_default="the only one")
-]
 StartAgain = Annotated[bool, typer.Option("--start-again", help="Begin a device anew that was erased.")]
-
-
-@contextlib.contextmanager
-def _named_errors() -> Iterator[None]:
-    """Every error of ours becomes one line with its name, and exit status 1."""
-    try:
-        yield
-    except ReticentError as error:
-        console.error(error)
-        raise typer.Exit(1) from None
-
-
-@contextlib.contextmanager
-def _node(home: Path | None, keys: Path | None, *, prove: bool = False) -> Iterator[Node]:
-    """The owner's node; policy figures need proof only where something is computed from them."""
-    with _named_errors():
-        settings = Settings.from_env()
-        if keys is not None:
-            settings = replace(settings, keys_directory=keys)
-        with Node.open(home or home_from_env(), settings, prove=prove) as node:
-            yield node
-
-
-def _choose(node: Node, device: str | None, *, writing: bool = False) -> DeviceId:
-    """The device that is meant: the one named, the only one, or the owner's.
-
-    Raises:
-        InputError: there are several, or the named one does not exist.
-    """
-    held = node.vault.devices()
-    if device is not None:
-        if writing or device in held or node.vault.is_erased(DeviceId(device)):
-            return DeviceId(device)
-        raise InputError("this node has no device of that name")
-    if len(held) > 1:
-        raise InputError(f"this node hosts {len(held)} devices: name one with --device")
-    return held[0] if held else OWNER
 
 
 def _begin(node: Node, device: DeviceId, *, start_again: bool) -> None:
@@ -105,8 +57,8 @@ def record(
     keys: Keys = None,
 ) -> None:
     """Record one event."""
-    with _node(home, keys) as node:
-        chosen = _choose(node, device, writing=True)
+    with opened(home, keys) as node:
+        chosen = choose(node, device, writing=True)
         fields: dict[str, Any] = {
             "kind": kind and kind.value, "app": app, "item": item, "time": time or node.settings.now(), "query": query,
             "text": text, "quantity": quantity, "dwell_s": dwell_s, "exposure_id": exposure_id, "outcome": outcome,
@@ -130,8 +82,8 @@ def import_(
     keys: Keys = None,
 ) -> None:
     """Record the events of a file; a bad row costs itself and nothing else."""
-    with _node(home, keys) as node:
-        chosen = _choose(node, device, writing=True)
+    with opened(home, keys) as node:
+        chosen = choose(node, device, writing=True)
         form_checked = importing.format_of(Path(f"x.{form}") if form else file)
         _begin(node, chosen, start_again=start_again)
         with console.file_progress(file) as progress:
@@ -149,11 +101,11 @@ def show(
     keys: Keys = None,
 ) -> None:
     """What is held, how much of it, and until when."""
-    with _node(home, keys) as node:
+    with opened(home, keys) as node:
         if device is None and len(node.vault.devices()) > 1:
             console.devices({name: node.vault.count(name) for name in node.vault.devices()}, node.directory)
             return
-        chosen = _choose(node, device)
+        chosen = choose(node, device)
         held = node.vault.read(chosen)
         now = node.config.behaviour_now or node.settings.now()
         console.holdings(summarise(held, node.policies.policies.retention, now), node.directory, chosen)
@@ -171,8 +123,8 @@ def export(
     keys: Keys = None,
 ) -> None:
     """Take everything with you, as JSON Lines that `import` reads again."""
-    with _node(home, keys) as node:
-        chosen = _choose(node, device)
+    with opened(home, keys) as node:
+        chosen = choose(node, device)
         found = node.vault.salvage(chosen) if salvage else Salvage(node.vault.read(chosen), [], 0)
         try:
             write_private(file, b"".join(json_lines(found.events)))
@@ -197,8 +149,8 @@ def erase(
     keys: Keys = None,
 ) -> None:
     """Delete everything held about you: the key first, then the records."""
-    with _node(home, keys) as node:
-        chosen = _choose(node, device)
+    with opened(home, keys) as node:
+        chosen = choose(node, device)
         if not yes and not typer.confirm(f"Delete all {node.vault.count(chosen)} events for good?"):
             console.say("nothing was deleted")
             raise typer.Exit(1)
@@ -212,8 +164,8 @@ def erase(
 @device_app.command("consent-status")
 def consent_status(*, device: Device = None, home: Home = None, keys: Keys = None) -> None:
     """What you have agreed to, as this device sees it."""
-    with _node(home, keys) as node:
-        chosen = _choose(node, device)
+    with opened(home, keys) as node:
+        chosen = choose(node, device)
         rules = node.policies.policies.purposes.purposes
         console.consent([(rule, node.gate.permits(chosen, rule.id)) for rule in rules])
 
@@ -221,14 +173,14 @@ def consent_status(*, device: Device = None, home: Home = None, keys: Keys = Non
 @device_app.command("journal")
 def journal(device: Device = None, home: Home = None, keys: Keys = None) -> None:
     """What left this device, when and why, and what was held back."""
-    with _node(home, keys) as node:
+    with opened(home, keys) as node:
         console.journal(read_journal(node.directory / "journal.db", device))
 
 
 @device_app.command("ledger")
 def ledger_show(*, device: Device = None, home: Home = None, keys: Keys = None) -> None:
     """Every release that was charged, and the ones that were refused."""
-    with _node(home, keys, prove=True) as node:
+    with opened(home, keys, prove=True) as node:
         known = node.ledger.devices()
         if device is not None and DeviceId(device) not in {*known, *node.vault.devices()}:
             raise InputError("this node has no device of that name")

@@ -2,14 +2,17 @@
 
 The rule is ``policies.consent.decide``; this room only brings it the facts. Whatever cannot be read, decoded or
 verified is a Refusal: a damaged withdrawal must never bring back the grant before it. Withdrawals are receipts too;
-the latest event counts, and of two in the same second the one that permits less.
+the latest event counts, and of two in the same second the one that permits less. A stop by the owner holds from the
+moment it is made, heard by the service or not, until a grant arrives that is newer than it. So does a no in the latest
+standing that the service has signed (an objection, a restriction, a kill switch); a later standing or grant ends it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,16 +22,31 @@ from client.store.keys import DeviceId
 from common.errors import InvalidReceipt, StoreError, TrustError
 from common.taxonomy import AgeBand, ConsentState, Purpose, RefusalReason
 from common.wire.documents import open_document
-from common.wire.messages import ConsentReceipt
-from policies.consent import UNKNOWN_SUBJECT, ConsentFact, ConsentSnapshot, Permit, Refusal, decide
+from common.wire.messages import ConsentReceipt, ConsentStanding
+from policies.consent import (
+    CLOCK_TOLERANCE_S,
+    UNKNOWN_SUBJECT,
+    ConsentFact,
+    ConsentSnapshot,
+    Permit,
+    Refusal,
+    decide,
+)
 from policies.schema import PurposesPolicy
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 WHAT: Final = "the store of consent receipts"
-_SCHEMA: Final = """
+_STOPS: Final = """
+CREATE TABLE stops (
+    device TEXT NOT NULL, purpose TEXT NOT NULL, after INTEGER NOT NULL, time REAL NOT NULL, told INTEGER NOT NULL,
+    PRIMARY KEY (device, purpose)) STRICT, WITHOUT ROWID;
+CREATE TABLE standings (device TEXT PRIMARY KEY, jws TEXT NOT NULL, after INTEGER NOT NULL) STRICT
+"""
+_SCHEMA: Final = f"""
 CREATE TABLE handles (device TEXT PRIMARY KEY, handle TEXT NOT NULL) STRICT;
 CREATE TABLE receipts (
-    id INTEGER PRIMARY KEY, device TEXT NOT NULL, jws TEXT NOT NULL, UNIQUE (device, jws)) STRICT
+    id INTEGER PRIMARY KEY, device TEXT NOT NULL, jws TEXT NOT NULL, UNIQUE (device, jws)) STRICT;
+{_STOPS}
 """
 # Of two decisions in the same second, the one that permits less counts.
 _PRECEDENCE: Final = {ConsentState.WITHDRAWN: 2, ConsentState.GIVEN: 0}
@@ -50,7 +68,7 @@ class Gate:
         self._rules = rules
         self._pins = pins
         self._now = now
-        self._cache: dict[DeviceId, ConsentSnapshot | RefusalReason] = {}
+        self._cache: dict[DeviceId, _Known | RefusalReason] = {}
         self._seen: tuple[int, Pins] | None = None
 
     @classmethod
@@ -66,7 +84,8 @@ class Gate:
         Raises:
             VaultCorrupt: the file is damaged.
         """
-        return cls(connect(path, _SCHEMA, version=FORMAT, what=WHAT), rules, pins=pins, now=now)
+        connection = connect(path, _SCHEMA, version=FORMAT, what=WHAT, upgrades={1: _add_stops})
+        return cls(connection, rules, pins=pins, now=now)
 
     def close(self) -> None:
         """Release the file."""
@@ -83,13 +102,18 @@ class Gate:
             return Refusal(purpose, RefusalReason.UNAVAILABLE)
         if isinstance(known, RefusalReason):
             return Refusal(purpose, known)
-        return decide(known, purpose, self._now(), self._rules)
+        answer = decide(known.snapshot, purpose, self._now(), self._rules)
+        return Refusal(purpose, known.nos[purpose]) if isinstance(answer, Permit) and purpose in known.nos else answer
+
+    def renew(self) -> None:
+        """Forget what was decoded: the next question is answered from the file."""
+        self._cache.clear()
 
     def enrol(self, device: DeviceId, handle: str) -> None:
         """Bind the device to its subject handle. Another handle than before is another subject: its receipts go."""
         with transaction(self._connection, WHAT):
             if self.handle(device) not in (None, handle):
-                self._connection.execute("DELETE FROM receipts WHERE device = ?", (device,))
+                self._forget(device)
             self._connection.execute(
                 "INSERT INTO handles VALUES (?, ?) ON CONFLICT (device) DO UPDATE SET handle = excluded.handle",
                 (device, handle),
@@ -131,20 +155,70 @@ class Gate:
         Raises:
             InvalidReceipt, UnknownSigner: one of them does not verify any more.
         """
-        keys = self._pins().keys
+        return sorted((receipt for _, receipt in self._numbered(device)), key=lambda receipt: receipt.event_time)
+
+    def stop(self, device: DeviceId, purposes: Iterable[Purpose]) -> None:
+        """The owner's no, in force here at once and before anybody is told; only a newer grant ends it.
+
+        What is newer is told by the order of arrival, not by anybody's clock.
+        """
+        with transaction(self._connection, WHAT):
+            (last,) = self._connection.execute(
+                "SELECT COALESCE(MAX(id), 0) FROM receipts WHERE device = ?", (device,)
+            ).fetchone()
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO stops VALUES (?, ?, ?, ?, 0)",
+                [(device, purpose.value, last, self._now()) for purpose in purposes],
+            )
+        self._cache.pop(device, None)
+
+    def heard(self, device: DeviceId, jws: str) -> ConsentStanding:
+        """Verify and keep the service's word on how this device stands; what it refuses is refused here from now on.
+
+        Raises:
+            UnknownSigner, TrustError: it does not verify, is for another subject, or is not of now. Nothing is kept.
+        """
+        standing = open_document(jws, ConsentStanding, self._pins().keys)
+        if standing.handle != self.handle(device):
+            raise TrustError("this standing is another subject's")
+        if not standing.issued_at - CLOCK_TOLERANCE_S <= self._now() < standing.expires_at:
+            raise TrustError("this standing is not of now")
+        with transaction(self._connection, WHAT):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO standings VALUES (?1, ?2, (SELECT COALESCE(MAX(id), 0) FROM receipts WHERE "
+                "device = ?1))",
+                (device, jws),
+            )
+        self._cache.pop(device, None)
+        return standing
+
+    def told(self, device: DeviceId, purposes: Iterable[Purpose]) -> None:
+        """Note that the service has heard of these stops."""
+        with transaction(self._connection, WHAT):
+            self._connection.executemany(
+                "UPDATE stops SET told = 1 WHERE device = ? AND purpose = ?", [(device, one.value) for one in purposes]
+            )
+
+    def untold(self, device: DeviceId) -> list[Purpose]:
+        """Stops that hold here and that the service has not heard of yet."""
         with named_errors(WHAT):
             rows = self._connection.execute(
-                "SELECT jws FROM receipts WHERE device = ? ORDER BY id", (device,)
+                "SELECT purpose FROM stops WHERE device = ? AND told = 0 ORDER BY purpose", (device,)
             ).fetchall()
-        found = [open_document(jws, ConsentReceipt, keys) for (jws,) in rows]
-        return sorted(found, key=lambda receipt: receipt.event_time)
+        return [Purpose(purpose) for (purpose,) in rows]
 
     def forget(self, device: DeviceId) -> None:
         """Delete the device's handle and receipts: from now on every answer is a Refusal."""
         with transaction(self._connection, WHAT):
-            self._connection.execute("DELETE FROM receipts WHERE device = ?", (device,))
+            self._forget(device)
             self._connection.execute("DELETE FROM handles WHERE device = ?", (device,))
+        with named_errors(WHAT):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # nor in what is yet to be merged
         self._cache.pop(device, None)
+
+    def _forget(self, device: DeviceId) -> None:
+        for table in ("receipts", "stops", "standings"):
+            self._connection.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608 - our own names
 
     def _refresh(self) -> None:
         """Drop what was decoded when another process wrote, or when other keys or notices are trusted now."""
@@ -155,17 +229,73 @@ class Gate:
             self._cache.clear()
             self._seen = state
 
-    def _read(self, device: DeviceId) -> ConsentSnapshot | RefusalReason:
+    def _read(self, device: DeviceId) -> _Known | RefusalReason:
         handle = self.handle(device)
         if handle is None:
-            return UNKNOWN_SUBJECT
+            return _Known(UNKNOWN_SUBJECT, {})
         try:
-            receipts = self.receipts(device)
+            numbered = self._numbered(device)
+            nos = self._nos(device, numbered)
         except TrustError:
             return RefusalReason.UNVERIFIED
-        if any(receipt.handle != handle for receipt in receipts):
+        if any(receipt.handle != handle for _, receipt in numbered):
             return RefusalReason.UNVERIFIED
-        return _snapshot(receipts, self._pins().notices)
+        known = _snapshot([receipt for _, receipt in numbered], self._pins().notices)
+        facts = {**known.facts, **self._stopped(device, numbered)}
+        return _Known(dataclasses.replace(known, facts=facts), nos)
+
+    def _numbered(self, device: DeviceId) -> list[tuple[int, ConsentReceipt]]:
+        """The device's receipts, verified, each with its number in the order of their arrival."""
+        keys = self._pins().keys
+        with named_errors(WHAT):
+            rows = self._connection.execute(
+                "SELECT id, jws FROM receipts WHERE device = ? ORDER BY id", (device,)
+            ).fetchall()
+        return [(int(number), open_document(jws, ConsentReceipt, keys)) for number, jws in rows]
+
+    def _stopped(self, device: DeviceId, numbered: Iterable[tuple[int, ConsentReceipt]]) -> dict[Purpose, ConsentFact]:
+        """The owner's stops that no newer grant has ended, as facts."""
+        granted = _granted(numbered)
+        with named_errors(WHAT):
+            rows = self._connection.execute(
+                "SELECT purpose, after, time FROM stops WHERE device = ?", (device,)
+            ).fetchall()
+        return {
+            Purpose(purpose): ConsentFact(ConsentState.WITHDRAWN, time, math.inf, "")
+            for purpose, after, time in rows
+            if granted.get(Purpose(purpose), 0) <= after
+        }
+
+    def _nos(self, device: DeviceId, numbered: Iterable[tuple[int, ConsentReceipt]]) -> dict[Purpose, RefusalReason]:
+        """What the latest standing refuses and no newer grant has put right."""
+        with named_errors(WHAT):
+            row = self._connection.execute("SELECT jws, after FROM standings WHERE device = ?", (device,)).fetchone()
+        if row is None:
+            return {}
+        standing, granted = open_document(row[0], ConsentStanding, self._pins().keys), _granted(numbered)
+        return {
+            line.purpose: line.reason or RefusalReason.UNAVAILABLE
+            for line in standing.purposes
+            if not line.permitted and granted.get(line.purpose, 0) <= row[1]
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    """What a device's answers rest on: its own facts, and what the service has refused since."""
+
+    snapshot: ConsentSnapshot
+    nos: Mapping[Purpose, RefusalReason]
+
+
+def _granted(numbered: Iterable[tuple[int, ConsentReceipt]]) -> dict[Purpose, int]:
+    """Number of the latest grant of each purpose, in the order of arrival."""
+    return {receipt.purpose: number for number, receipt in numbered if receipt.state is ConsentState.GIVEN}
+
+
+def _add_stops(connection: sqlite3.Connection) -> None:
+    for statement in _STOPS.split(";"):
+        connection.execute(statement)
 
 
 def _snapshot(receipts: Iterable[ConsentReceipt], notices: frozenset[str]) -> ConsentSnapshot:
@@ -180,10 +310,15 @@ def _snapshot(receipts: Iterable[ConsentReceipt], notices: frozenset[str]) -> Co
     if not ages:
         return dataclasses.replace(UNKNOWN_SUBJECT, age_band=AgeBand.UNKNOWN)
     facts = {
-        purpose: ConsentFact(r.state, float(r.event_time), float(r.valid_until), r.notice_digest)
+        purpose: ConsentFact(r.state, float(r.event_time), float(r.valid_until), r.notice_digest, _opposed(r))
         for purpose, r in latest.items()
     }
     return ConsentSnapshot(max(ages)[2], facts, notices)
+
+
+def _opposed(receipt: ConsentReceipt) -> bool:
+    """Whether a privacy signal that came with the decision opposes its purpose."""
+    return receipt.record is not None and receipt.purpose in receipt.record.signals.opposed
 
 
 def _weight(receipt: ConsentReceipt) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from client.behavior.importing import ImportReport
 from client.behavior.summary import KindSummary
 from client.budget import Ledger
+from client.requests import AskedRequest
 from client.store.keys import DeviceId
 from client.store.ledger_table import LedgerEntry
 from common.errors import ReticentError
@@ -108,6 +109,21 @@ def consent(answers: Sequence[tuple[PurposeRule, Permit | Refusal]]) -> None:
         else:
             table.add_row(rule.id.value, rule.title["en"], "[red]refused[/]", answer.reason.explanation)
     _out.print(table)
+
+
+def requests(asked: Sequence[AskedRequest]) -> None:
+    """What was asked of the service."""
+    if not asked:
+        say("you have asked the service for nothing")
+        return
+    table = Table("id", "request", "received", "status", "due, or done", title="your requests")
+    for one in asked:
+        end = f"done {_moment(one.completed_at)}" if one.completed_at else f"{_moment(one.due_at)} ({one.law})"
+        table.add_row(one.request_id, one.request.value, _moment(one.received_at), one.status.value, escape(end))
+    _out.print(table)
+    for one in asked:
+        if one.explanation:
+            say(one.explanation)
 
 
 def ledger(book: Ledger, device: DeviceId) -> None:

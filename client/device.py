@@ -6,8 +6,10 @@ A node is a directory. It hosts one device (a person's installation) or many vir
     vault.db      encrypted behaviour             keys/       one key per device, apart from the data
     ledger.db     privacy spend                   keys.json   pinned keys of the service, notices in force
     receipts.db   consent receipts                journal.db  what left (``client.journal``)
-    credentials.json  keys by which its devices speak for themselves at the service, and to each other
+    credentials.json  keys by which its devices sign what they ask of the service, and what they say to each other
     sessions.db  encrypted secrets of running secure aggregations
+    placements.db  encrypted records behind "why this ad"
+    requests.json  what its owner asked of the service, with the signed acknowledgements
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from client.budget import ANCHOR, Ledger
 from client.consent import Gate
 from client.credentials import Credentials
 from client.pins import PinFile, replace_private, write_pins
+from client.requests import Requests
 from client.settings import Settings
 from client.store import retention
 from client.store.keys import DeviceId, KeyStore
+from client.store.placements import Placements
 from client.store.sessions import Sessions
 from client.store.vault import Vault
 from common.crypto.signing import PublicKey
@@ -37,6 +41,7 @@ from common.errors import MalformedInput, SpecMismatch
 from common.model.feature_spec import FeatureSpec
 from common.wire.codec import describe
 from policies import loader
+from policies.budget import DAY_S
 from policies.loader import LoadedPolicies
 
 OWNER: Final = DeviceId("owner")
@@ -76,8 +81,10 @@ class Node:
             documents = policies.policies
             self._pins = PinFile(directory / "keys.json")
             self.credentials = Credentials(directory / "credentials.json")
+            self.requests = Requests(directory / "requests.json")
             keys = KeyStore(settings.keys_directory or directory / "keys")
             self.sessions = Sessions(directory / "sessions.db", keys, settings.now)
+            self.placements = Placements(directory / "placements.db", keys)
             self.vault = opened.enter_context(contextlib.closing(Vault.open(directory / "vault.db", keys)))
             self.ledger = opened.enter_context(contextlib.closing(_ledger(directory, settings, policies)))
             self.gate = opened.enter_context(
@@ -107,6 +114,7 @@ class Node:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         node = cls(directory, _read_config(directory / "node.json"), settings, policies)
         node.sessions.sweep()
+        node.credentials.sweep(settings.now())
         if node.config.behaviour_now is None:
             retention.sweep(node.vault, policies.policies.retention, settings.now())
         return node
@@ -177,16 +185,24 @@ class Node:
         )
 
     def erase(self, device: DeviceId) -> None:
-        """Erase a device: key, then rows, then receipts. Its spend of the running period stays as a tombstone.
+        """Erase a device: key, then rows, then receipts.
+
+        What it spent in the running period stays as a tombstone, and for as long its identity key: enrolling again with
+        that brings no more budget than before.
 
         Raises:
             StoreError: there is no such device.
         """
         self.vault.erase(device)
         self.sessions.forget(device)
+        self.placements.forget(device)
         self.gate.forget(device)
-        self.credentials.forget(device)
+        self.credentials.retire(device, self._period_end())
         self.ledger.forget(device)
+
+    def _period_end(self) -> float:
+        """When the running budget period ends, seconds since the epoch."""
+        return (self.ledger.period + 1) * self.policies.policies.privacy_budget.budget_period_days * DAY_S
 
 
 def configure_node(directory: Path, config: NodeConfig) -> None:

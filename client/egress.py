@@ -8,25 +8,27 @@ carries a closed name, never text.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from common.errors import EgressRefused
+from common.crypto.http_signing import sign
+from common.crypto.signing import SigningKey
+from common.errors import EgressRefused, ServiceUnreachable
 from common.privacy.summation import Outgoing
 from common.taxonomy import Decline, Purpose, RefusalReason
 from common.wire import codec
 from common.wire.base import Message
 from common.wire.journal import SENT, JournalRow
-from common.wire.messages import DocumentRequest, Outbound, TrainingContribution
-from common.wire.paths import PATHS
-from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader
+from common.wire.messages import DocumentRequest, FollowUpReport, Outbound, SubjectEnrolment, TrainingContribution
+from common.wire.paths import route_of
 from policies.consent import Permit
 from policies.door import Charge, Gate, Journal, Letter, Payload, Sealed, Spending, Transport
+from policies.forms import form_holds, row_of
 from policies.schema import EgressPolicy, EgressRule
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 DAY_S: Final = 86_400.0
 OUTBOUND: Final = get_args(get_args(Outbound)[0])
+NAMELESS: Final = (DocumentRequest, SubjectEnrolment, FollowUpReport)
+"""Messages that no signature goes with: they are nobody's, or bring a credential of their own."""
 K = TypeVar("K", bound=str)
 C = TypeVar("C", bound=Charge)
 R = TypeVar("R")
@@ -102,7 +106,7 @@ class Door(Generic[K, C]):
         going = {device: letter for device, letter in letters.items() if device not in barred}
         if not going:
             raise EgressRefused(next(iter(barred.values())))
-        parcels = [(one.message, _row_of(one), {device: one.charge}) for device, one in going.items()]
+        parcels = [(one.message, row_of(one), {device: one.charge}) for device, one in going.items()]
         return self._release(parcels, purpose, transport)
 
     def _release(
@@ -120,7 +124,7 @@ class Door(Generic[K, C]):
             # (4) size of the message, shape and dtype of the array beside it, as declared
             body = codec.encode(message)
             data = b"" if payload is None else payload.tobytes()
-            if len(body) > rule.size_bytes_max or not _form_holds(message, payload, len(charges)):
+            if len(body) > rule.size_bytes_max or not form_holds(message, payload, len(charges)):
                 raise EgressRefused(RefusalReason.BAD_FORM)
             entries = [charge for charge in charges.values() if charge is not None]
             if len(entries) != (len(charges) if rule.charged else 0):
@@ -160,28 +164,6 @@ def _kind(message: Message) -> str:
     return str(message.model_dump(include={"kind"})["kind"])
 
 
-def _row_of(letter: Letter[C]) -> npt.NDArray[np.uint8] | None:
-    """The share's bytes, if its header names every mechanism that protects them and their width."""
-    head, share = letter.message, letter.share
-    if share is None:
-        return None
-    named = head.releases[: len(share.releases)] if isinstance(head, MaskedUpdateHeader | MaskedMeasurement) else ()
-    if named == share.releases and getattr(head, "bits", None) == share.bits:
-        return share.payload
-    raise EgressRefused(RefusalReason.BAD_FORM)
-
-
-def _form_holds(message: Message, payload: Payload | None, devices: int) -> bool:
-    """Whether a payload is there exactly when declared, of the declared shape and dtype, for the declared devices."""
-    if isinstance(message, TrainingContribution) and payload is not None:
-        return payload.dtype == np.int64 and payload.shape == (message.length,) and message.contributions == devices
-    if isinstance(message, MaskedUpdateHeader | MaskedMeasurement) and payload is not None:
-        size = message.length * message.bits // 8
-        return payload.dtype == np.uint8 and payload.shape == (size,) and devices == 1
-    declared = isinstance(message, TrainingContribution | MaskedUpdateHeader | MaskedMeasurement)
-    return payload is None and devices == 1 and not declared
-
-
 class FlowerTransport:
     """Answers one Flower message."""
 
@@ -218,27 +200,49 @@ class HttpAnswer(NamedTuple):
     body: bytes
 
 
-class HttpTransport:
-    """Sends a message to the service as JSON, under the device's API key once it has enrolled.
+class Signer(NamedTuple):
+    """Whose word a request is: the handle that the service gave, and the key that was enrolled for it."""
 
-    Documents are fetched without a word about the device.
+    handle: str
+    key: SigningKey
+
+
+class HttpTransport:
+    """Sends a message to the service as JSON, signed by the device (RFC 9421) where it speaks for its own subject.
+
+    Documents are fetched and follow-ups confirmed without a word about the device: nothing says who asks.
     """
 
-    def __init__(self, base_url: str, *, api_key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, base_url: str, *, signer: Signer | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
         import httpx
 
         # No redirects, no proxies or certificates by environment: the request goes where the owner said.
         self._client = httpx.Client(base_url=base_url, transport=transport, timeout=30, trust_env=False)
-        self._key = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._signer, self._lost = signer, httpx.HTTPError
 
     def send(self, parcels: Sequence[Sealed]) -> HttpAnswer:
-        """One request."""
+        """One request.
+
+        Raises:
+            ServiceUnreachable: no answer came.
+        """
         ((message, body, _),) = parcels
-        if isinstance(message, DocumentRequest):
-            answer = self._client.get(PATHS[message.document])
-        else:
-            headers = {"content-type": "application/json", **self._key}
-            answer = self._client.post(PATHS[_kind(message)], content=body[1:], headers=headers)
+        method, path = route_of(message, _kind(message))
+        content = body[1:] if method == "POST" else b""
+        headers = {"content-type": "application/json"} if content else {}
+        if method != "GET":
+            headers["idempotency-key"] = secrets.token_urlsafe(16)
+        request = self._client.build_request(method, path, content=content, headers=headers)
+        if self._signer is not None and not isinstance(message, NAMELESS):
+            who, url = self._signer, str(request.url)
+            signed = sign(method, url, key=who.key, keyid=who.handle, now=time.time(), body=content, headers=headers)
+            request.headers.update(signed)
+        try:
+            answer = self._client.send(request)
+        except self._lost:
+            raise ServiceUnreachable("the service could not be reached") from None
         return HttpAnswer(answer.status_code, answer.content)
 
     def close(self) -> None:

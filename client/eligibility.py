@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from client.budget import Ledger, Reservation
-from client.consent import Gate
 from client.egress import Door
 from client.store.keys import DeviceId
 from common.errors import BudgetExhausted
@@ -16,10 +15,11 @@ from common.taxonomy import Purpose, RefusalReason
 from policies import budget
 from policies.budget import PlannedRelease
 from policies.consent import Refusal
+from policies.door import Gate
 
 
 def permitted(
-    gate: Gate,
+    gate: Gate[DeviceId],
     door: Door[DeviceId, Reservation],
     devices: Collection[DeviceId],
     *,

@@ -16,6 +16,7 @@ from common.wire.documents import open_document
 from common.wire.messages import Catalogue, PlacementPermit
 from policies.consent import CLOCK_TOLERANCE_S, Permit, Refusal
 from policies.placement.decide import decide
+from policies.placement.eligibility import running
 from policies.placement.protocol import Placement, ScoreFunction
 from policies.schema import PlacementPolicy
 
@@ -70,7 +71,8 @@ def place(
     held = (here.catalogue.version, here.policy_digest, here.model_version)
     if held != (permit.catalogue_version, permit.policy_digest, permit.model_version):  # (5)
         raise DigestMismatch("the permit is for another catalogue, policy or model than this device holds")
-    return decide(here.policy, here.catalogue.creatives, score, permit.slots, salt=permit.decision_id)
+    creatives = running(here.catalogue.creatives, permit.stopped)
+    return decide(here.policy, creatives, score, permit.slots, salt=permit.decision_id)
 
 
 def _check_gate(answer: object, now: float) -> None:

@@ -19,6 +19,7 @@ from client.egress import Door
 from client.eligibility import fresh_charges, permitted
 from client.guard import sealed
 from client.ingress import AcceptedRound
+from client.standing import RoundGate
 from client.store.keys import DeviceId
 from client.training.contribution import contribution
 from client.warm import Load
@@ -44,6 +45,7 @@ def take_part(
     node: Node,
     accepted: AcceptedRound,
     *,
+    gate: RoundGate,
     door: Door[DeviceId, Reservation],
     transport: Transport[R],
     noise: NoiseSource,
@@ -54,6 +56,7 @@ def take_part(
     Args:
         node: whose devices.
         accepted: a verified invitation with its weights.
+        gate: consent, with the service's word where one is configured.
         door: the way out.
         transport: carries the reply.
         noise: where noise and samples come from.
@@ -63,11 +66,12 @@ def take_part(
         EgressRefused: no device may or can contribute, or the door said no.
     """
     needs = [Purpose.TRAIN_LOCAL, Purpose.TRAIN_CONTRIBUTE]
-    devices = permitted(node.gate, door, node.vault.devices(), kind=KIND, needs=needs)
+    devices = permitted(gate, door, node.vault.devices(), kind=KIND, needs=needs)
     charges = _charge(node, accepted, devices, door)
     outgoing = _train(node, accepted, charges, door, noise=noise, load=load)
     if not outgoing.charges():
         raise EgressRefused(RefusalReason.UNAVAILABLE)
+    gate.renew()  # the door asks again, the service too
     invitation = accepted.invitation
 
     def header(contributions: int) -> TrainingContribution:

@@ -1,8 +1,8 @@
 """Settings of a device's program. Owns what may be set from outside and where it comes from; reads no file.
 
 Environment (all optional): RETICENT_HOME (node directory), RETICENT_KEYS_DIR (device keys elsewhere),
-RETICENT_POLICIES (policy documents), RETICENT_SIMULATION (1 allows what must never run on a real device),
-RETICENT_NOISE_SEED (repeatable noise; only with RETICENT_SIMULATION).
+RETICENT_POLICIES (policy documents), RETICENT_SERVICE (base URL of the service), RETICENT_SIMULATION (1 allows what
+must never run on a real device), RETICENT_NOISE_SEED (repeatable noise; only with RETICENT_SIMULATION).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Settings:
     Attributes:
         keys_directory: device keys; ``keys`` inside the node when absent.
         policies_directory: policy documents; those of the package when absent.
+        service_url: where the service is. With it a device asks how it stands before every round and update; where it
+            cannot ask, the answer is no.
         simulation: True on simulated devices only: releases without noise and seeded noise are possible, and said.
         noise_seed: repeatable noise, for simulations; None means the operating system's randomness.
         now: the clock, seconds since the epoch.
@@ -38,6 +40,7 @@ class Settings:
 
     keys_directory: Path | None = None
     policies_directory: Path | None = None
+    service_url: str = ""
     simulation: bool = False
     noise_seed: int | None = None
     now: Callable[[], float] = time.time
@@ -65,6 +68,7 @@ class Settings:
         return cls(
             keys_directory=Path(keys) if keys else None,
             policies_directory=Path(policies) if policies else None,
+            service_url=_url(env, "RETICENT_SERVICE"),
             simulation=_flag(env, "RETICENT_SIMULATION"),
             noise_seed=_whole_number(env, "RETICENT_NOISE_SEED"),
         )
@@ -74,6 +78,13 @@ def home_from_env(env: Mapping[str, str] | None = None) -> Path:
     """The node directory: RETICENT_HOME, or the default."""
     home = (os.environ if env is None else env).get("RETICENT_HOME")
     return Path(home).expanduser() if home else default_home()
+
+
+def _url(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "").strip()
+    if value and not value.startswith(("http://", "https://")):
+        raise MalformedInput(f"{name} is a URL that begins with https://")
+    return value
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool:

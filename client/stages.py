@@ -22,6 +22,7 @@ from client.eligibility import fresh_charges, over_budget, permitted
 from client.guard import sealed
 from client.releases.plan import Plan
 from client.releases.vectors import Vectors, Work, prepare
+from client.standing import RoundGate
 from client.store.keys import DeviceId
 from client.training.contribution import masked_share
 from common.errors import EgressRefused, MalformedInput, ReticentError, RoundError, StoreError, TrustError
@@ -54,11 +55,13 @@ class Session(Generic[R]):
     Attributes:
         jws: the signed invitation that was accepted.
         plan: what it asks for, by this device's own policy.
+        gate: asked at every stage; with the service's word where a round begins and where an update leaves.
     """
 
     node: Node
     jws: str
     plan: Plan
+    gate: RoundGate
     door: Door[DeviceId, Reservation]
     transport: Transport[R]
     rosters: Rosters
@@ -138,6 +141,7 @@ class Session(Generic[R]):
                 after[device] = state.dump()
                 letters[device] = Letter(self.plan.header(state.index), charges[device], masked)
         self._leave_out(Stage.MASK, faults)
+        self.gate.renew()  # the door asks again, the service too: much may have happened while this was computed
         return self._send(letters, self.node.sessions.advance(self._id, Stage.MASK, after))
 
     def confirm(self, bodies: Sequence[bytes]) -> R:
@@ -203,7 +207,7 @@ class Session(Generic[R]):
     def _permitted(self, stage: Stage, devices: Collection[DeviceId]) -> list[DeviceId]:
         """Devices that may take part in this stage now; the others' owners are told why not."""
         kind = self.plan.kind(stage)
-        return permitted(self.node.gate, self.door, devices, kind=kind, needs=self.plan.needs)
+        return permitted(self.gate, self.door, devices, kind=kind, needs=self.plan.needs)
 
     def _able(self, devices: Sequence[DeviceId]) -> list[DeviceId]:
         """Devices that could pay for what they would promise."""

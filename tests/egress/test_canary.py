@@ -30,11 +30,12 @@ import client.rounds
 import client.stages
 from client.behavior.events import BehaviourEvent, Cart, Click, Comment, Favourite, Impression, Purchase, Search, View
 from client.device import Node
-from client.egress import Door, HttpTransport
+from client.egress import Door, HttpTransport, Signer
 from client.journal import Journal
 from client.store.keys import DeviceId
 from client.store.sessions import Sessions
 from client.training.local import LocalTrainer
+from common.crypto.signing import SigningKey
 from common.errors import EgressRefused, ProtocolViolation, TooFewSurvivors
 from common.taxonomy import AgeBand, FollowUp, Profile, Purpose, Stage
 from common.wire.base import Message as WireMessage
@@ -45,6 +46,7 @@ from common.wire.messages import (
     FollowUpReport,
     SubjectEnrolment,
 )
+from common.wire.subject import SubjectRead
 from server.api.app import create_app
 from server.api.services import initialise
 from server.app import train
@@ -197,18 +199,20 @@ def use_the_service(world: World, ears: Ears) -> None:
         )
         device = DeviceId("n0-d0")
 
-        def call(message: WireMessage, key: str = "") -> tuple[int, dict[str, object]]:
-            transport = HttpTransport("https://service", api_key=key, transport=tap)
+        def call(message: WireMessage, signer: Signer | None = None) -> tuple[int, dict[str, object]]:
+            transport = HttpTransport("http://service", signer=signer, transport=tap)
             answer = door.release(message, device, transport)
             is_json = answer.body[:1] == b"{"
             return answer.status, json.loads(answer.body) if is_json else {}
 
         status, notice = call(DocumentRequest(document="notice"))
         assert status == 200
-        enrolment = SubjectEnrolment(public_key="A" * 43, app_id="shop", age_band=AgeBand.ADULT, jurisdiction="FR")
+        key = SigningKey.generate()
+        enrolment = SubjectEnrolment(public_key=key.public.x, app_id="shop", age_band=AgeBand.ADULT, jurisdiction="FR")
         status, subject = call(enrolment)
         assert status == 201
-        handle, key = str(subject["handle"]), str(subject["api_key"])
+        handle = str(subject["handle"])
+        me = Signer(handle, key)
         granted = ConsentChange(
             handle=handle,
             notice_digest=str(notice["digest"]),
@@ -216,12 +220,13 @@ def use_the_service(world: World, ears: Ears) -> None:
             locale="en",
             surface="settings",
         )
-        assert call(granted, key)[0] == 201
+        assert call(granted, me)[0] == 201
+        assert call(SubjectRead(what="standing"), me)[0] == 200
         for document in ("catalogue", "placement_policy", "keys", "model", "model_arrays"):
             assert call(DocumentRequest(document=document))[0] in {200, 404}
         assert call(FollowUpReport(token="t" * 40, follow_up=FollowUp.CLICK))[0] >= 400
-        assert call(ConsentWithdrawal(handle=handle, purposes="all"), key)[0] == 200
-        assert len(ears.http) == 3 * 10
+        assert call(ConsentWithdrawal(handle=handle, purposes="all"), me)[0] == 200
+        assert len(ears.http) == 3 * 11
 
 
 def quoting(planted: Planted) -> Callable[[str], Exception]:

@@ -8,16 +8,38 @@ from pathlib import Path
 
 import pytest
 
+from client.egress import OUTBOUND
+from policies import loader
+
 ROOT = Path(__file__).resolve().parents[2]
 DOOR = ROOT / "client" / "egress.py"
 
 
 @pytest.mark.parametrize(
     ("path", "lines_max"),
-    [("client/egress.py", 250), ("common/wire/messages.py", 250), ("policies/documents/egress.yaml", 60)],
+    [
+        ("client/egress.py", 250),
+        ("common/wire/messages.py", 250),
+        ("common/wire/subject.py", 100),
+        ("policies/forms.py", 60),
+        ("policies/documents/egress.yaml", 60),
+    ],
 )
 def test_the_files_to_read_are_short(path: str, lines_max: int) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= lines_max
+
+
+def test_the_reviewers_path_names_every_file_that_holds_an_outbound_message_or_a_step_of_the_door() -> None:
+    path = (ROOT / "docs" / "privacy-review.md").read_text()
+    homes = {f"{kind.__module__.replace('.', '/')}.py" for kind in OUTBOUND}
+    for file in homes | {"client/egress.py", "policies/forms.py", "policies/documents/egress.yaml"}:
+        assert f"({'../'}{file})" in path, file
+
+
+def test_every_outbound_message_is_declared_once_and_nothing_else_is() -> None:
+    declared = [rule.message for rule in loader.load(prove=False).policies.egress.messages]
+    kinds = [kind.model_fields["kind"].default for kind in OUTBOUND]
+    assert sorted(declared) == sorted(kinds)
 
 
 def imported(source: str) -> set[str]:

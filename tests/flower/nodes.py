@@ -166,6 +166,7 @@ def make_world(
         "RETICENT_STATE_DIR": str(state),
         "RETICENT_FEATURE_SPEC": str(spec),
         "RETICENT_POLICIES": str(policies),
+        "RETICENT_ROUND_CONSENT": "devices",  # nobody enrols here: the devices' own gates decide
         **(environment or {}),
     }
     server = ServerSettings.from_env(env)

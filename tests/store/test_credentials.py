@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -24,12 +25,12 @@ CERTIFICATE = issue_certificate(AUTHORITY, KEY.public.raw, 2e9)
 
 def test_identity_and_certificate_are_kept_private(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    Credentials(path).keep("anna", api_key="rtk_1", identity=KEY, certificate=CERTIFICATE)
+    Credentials(path).keep("anna", identity=KEY, certificate=CERTIFICATE)
     assert path.stat().st_mode & 0o777 == 0o600
     held = Credentials(path)
     found = held.identity("anna")
     assert found is not None
-    assert (found[0].kid, found[1], held.api_key("anna")) == (KEY.kid, CERTIFICATE, "rtk_1")
+    assert (found[0].kid, found[1]) == (KEY.kid, CERTIFICATE)
     assert held.identity("bert") is None
     assert held.signing_key("bert") is None
     held.forget("anna")
@@ -38,7 +39,7 @@ def test_identity_and_certificate_are_kept_private(tmp_path: Path) -> None:
 
 def test_a_device_without_certificate_has_a_key_but_no_identity(tmp_path: Path) -> None:
     held = Credentials(tmp_path / "credentials.json")
-    held.keep("anna", api_key="rtk_1", identity=KEY)
+    held.keep("anna", identity=KEY)
     assert held.identity("anna") is None
     key = held.signing_key("anna")
     assert key is not None
@@ -48,7 +49,7 @@ def test_a_device_without_certificate_has_a_key_but_no_identity(tmp_path: Path) 
 def test_hundreds_of_devices_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "credentials.json"
     names = [f"d{i}" for i in range(300)]
-    Credentials(path).keep_many({name: Enrolment("", KEY, CERTIFICATE) for name in names})
+    Credentials(path).keep_many({name: Enrolment(KEY, CERTIFICATE) for name in names})
     reads = []
     real = credentials._File.model_validate_json
     monkeypatch.setattr(credentials._File, "model_validate_json", lambda data: reads.append(1) or real(data))
@@ -56,7 +57,7 @@ def test_hundreds_of_devices_are_parsed_once(tmp_path: Path, monkeypatch: pytest
     for _ in range(3):
         assert all(held.identity(name) for name in names)
     assert len(reads) == 1
-    Credentials(path).keep("late", api_key="", identity=KEY, certificate=CERTIFICATE)
+    Credentials(path).keep("late", identity=KEY, certificate=CERTIFICATE)
     assert held.identity("late") is not None
     assert held.identity("d0") is not None
 
@@ -77,17 +78,38 @@ def test_a_damaged_key_is_named_and_not_shown(tmp_path: Path) -> None:
     assert "c2VjcmV0" not in str(caught.value)
 
 
-def test_credentials_of_older_installations_are_read(tmp_path: Path) -> None:
+def test_bearer_keys_of_older_installations_are_dropped_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    path.write_text('{"format": "reticent-credentials-1", "devices": {"anna": {"api_key": "k", "identity": "AA"}}}')
-    assert Credentials(path).api_key("anna") == "k"
-    assert Credentials(path).identity("anna") is None
+    secret = base64.urlsafe_b64encode(KEY.secret).rstrip(b"=").decode()
+    row = f'{{"api_key": "rtk_old", "identity": "{secret}"}}'
+    path.write_text(f'{{"format": "reticent-credentials-1", "devices": {{"anna": {row}}}}}')
+    held = Credentials(path)
+    key = held.signing_key("anna")
+    assert key is not None
+    assert key.kid == KEY.kid
+    assert "rtk_old" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Credentials(path).signing_key("anna") is not None
+
+
+def test_an_erased_device_keeps_its_identity_until_the_budget_period_ends(tmp_path: Path) -> None:
+    path = tmp_path / "credentials.json"
+    held = Credentials(path)
+    held.keep("anna", identity=KEY, certificate=CERTIFICATE)
+    held.retire("anna", 1000.0)
+    assert held.identity("anna") is None, "a retired identity takes part in no round"
+    assert base64.urlsafe_b64encode(CERTIFICATE).rstrip(b"=").decode() not in path.read_text()
+    held.sweep(999.0)
+    key = held.signing_key("anna")
+    assert key is not None
+    assert key.kid == KEY.kid
+    held.sweep(1000.0)
+    assert held.signing_key("anna") is None
+    assert "anna" not in path.read_text()
 
 
 def test_an_enrolment_shows_no_secret() -> None:
-    shown = repr(Enrolment("rtk_secret", KEY, CERTIFICATE))
-    assert "rtk_secret" not in shown
-    assert KEY.secret.hex() not in shown
+    assert KEY.secret.hex() not in repr(Enrolment(KEY, CERTIFICATE))
 
 
 def test_authorities_are_pinned_apart_from_signing_keys(tmp_path: Path) -> None:
@@ -107,20 +129,20 @@ def agent(*authorities: SigningKey) -> Agent:
     node = SimpleNamespace(
         authorities=tuple(key.public for key in authorities), settings=SimpleNamespace(now=lambda: 1e9)
     )
-    return Agent(cast("Node", node), DeviceId("anna"), lambda _key: None)  # type: ignore[arg-type, return-value]
+    return Agent(cast("Node", node), DeviceId("anna"), lambda _signer: None)  # type: ignore[arg-type, return-value]
 
 
 def test_an_agent_keeps_a_certificate_only_if_it_is_for_its_key() -> None:
     from server.consent.authority import Authority
 
     text = Authority(AUTHORITY, lambda: 1e9).certify(KEY.public.x)
-    answer = _Enrolled(handle="h", api_key="k", certificate=text)
+    answer = _Enrolled(handle="h", certificate=text)
     assert len(agent(AUTHORITY)._certificate(answer, KEY)) == CERTIFICATE_BYTES
     assert agent()._certificate(answer, KEY) == b""
-    assert agent(AUTHORITY)._certificate(_Enrolled(handle="h", api_key="k"), KEY) == b""
+    assert agent(AUTHORITY)._certificate(_Enrolled(handle="h"), KEY) == b""
     with pytest.raises(UnknownSigner):
         agent(KEY)._certificate(answer, KEY)
     with pytest.raises(TrustError, match="another key"):
         agent(AUTHORITY)._certificate(answer, SigningKey.generate())
     with pytest.raises(MalformedInput):
-        agent(AUTHORITY)._certificate(_Enrolled(handle="h", api_key="k", certificate="AA"), KEY)
+        agent(AUTHORITY)._certificate(_Enrolled(handle="h", certificate="AA"), KEY)
