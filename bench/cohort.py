@@ -8,7 +8,8 @@ of the ratios inside a turn, so that other work on the machine slows both sides 
 * record level: DP-SGD with 50 records a device, in two views, ``LocalTrainer.train`` (Opacus) against ``.updates``;
 * user level: 50 samples a device on an MLP of 4,186 weights, a plain torch loop and pfl 0.6 against ``.deltas``; with
   "5 steps" each takes the next 10 samples, with "1 step" all 50; every update is clipped and the sum
-  noised, which is also counted;
+  noised, which is also counted. Samples are made before the clock starts, for all; pfl holds them as tensors, ours are
+  checked and joined while it runs. pfl evaluates after round 0 only, which is not counted;
 * one DP step on a table of 2^17 rows x 16, 256 records, against plain SGD, with the memory that each adds.
 
 pfl needs ``dp-accounting < 0.6``, so it gets an environment of its own, made on first use.

@@ -82,7 +82,7 @@ def _one_seed(seed: int, arguments: argparse.Namespace) -> dict[str, object]:
         task = progress.add_task(f"seed {seed}: central references", total=1, note="")
         found: Found = _central(gather(population.node_directories, spec, "train"), holdouts, spec)
         progress.update(task, completed=1)
-        settings = Settings.at(Path(folder) / "server")
+        settings = Settings.simulated(Path(folder) / "server")
         key = keyfile.load_or_create(settings.signing_key)
         privacy = ""
         for profile in (Profile.NON_PRIVATE, Profile.RECORD_LOCAL):

@@ -117,7 +117,7 @@ class Demo:
             served, apart = plan is plans[-1], self.out / plan.name.replace(" ", "-")
             nodes = self.out / "nodes" if served else copy_nodes(directories, apart / "nodes")
             server = dataclasses.replace(
-                settings if served else Settings.at(apart / "server"),
+                settings if served else Settings.simulated(apart / "server"),
                 signing_key=settings.signing_key,
                 authority_key=settings.authority_key,
             )

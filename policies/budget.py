@@ -91,8 +91,13 @@ def check(policy: PrivacyBudgetPolicy, planned: Sequence[PlannedRelease]) -> Non
         raise ContractError("a reservation names at least one release")
     for release in planned:
         line_for(policy, release.use)
-        if release.use.unit is PrivacyUnit.USER and release.use.sampling_rate < 1:
+        if claims_amplification(release.use):
             raise ContractError("a participant is charged in full: no amplification by who else might have taken part")
+
+
+def claims_amplification(use: MechanismUse) -> bool:
+    """Whether a use counts on a sample of participants being secret, which a ledger of participants cannot."""
+    return use.unit is PrivacyUnit.USER and use.sampling_rate < 1
 
 
 def over(

@@ -27,7 +27,7 @@ from common.taxonomy import (
 from common.wire.messages import Outbound, TrainingContribution
 from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader
 from policies.releases import is_declared, line_of_unit, lines_stated, release_of, releases_of
-from policies.schema import BudgetLine, PolicySet, PrivacyBudgetPolicy
+from policies.schema import BudgetLine, PolicySet, PrivacyBudgetPolicy, PurposesPolicy
 
 _MULTIPLIER_MAX = 1e4
 _PROVABLE = {
@@ -289,18 +289,26 @@ _CHARGED: dict[str, Purpose] = {
 }
 
 
-def _prove_purposes(policies: PolicySet) -> None:
-    """Every purpose has a rule in both languages, prerequisites are acyclic, validity is in range."""
-    purposes = policies.purposes
-    requires = {rule.id: rule.requires for rule in purposes.purposes}
-    missing = set(Purpose) - set(requires)
-    if missing:
-        raise InvariantViolated(f"purposes: no rule for {', '.join(sorted(missing))}")
+def _prove_validity(purposes: PurposesPolicy) -> None:
+    """No grant is given a longer life than the maximum, by default or anywhere."""
     if purposes.validity_days_default > purposes.validity_days_max:
         raise InvariantViolated(
             f"purposes: validity_days_default {purposes.validity_days_default} is above "
             f"validity_days_max {purposes.validity_days_max}"
         )
+    for place in purposes.jurisdictions:
+        if place.validity_days > purposes.validity_days_max:
+            raise InvariantViolated(f"purposes: in {place.code} a grant would outlive validity_days_max")
+
+
+def _prove_purposes(policies: PolicySet) -> None:
+    """Every purpose has a rule in both languages, prerequisites are acyclic, validity is in range."""
+    _prove_validity(policies.purposes)
+    purposes = policies.purposes
+    requires = {rule.id: rule.requires for rule in purposes.purposes}
+    missing = set(Purpose) - set(requires)
+    if missing:
+        raise InvariantViolated(f"purposes: no rule for {', '.join(sorted(missing))}")
     for rule in purposes.purposes:
         if {"en", "zh-CN"} - set(rule.title) or {"en", "zh-CN"} - set(rule.text):
             raise InvariantViolated(f"purposes: {rule.id.value} lacks a title or text in en or zh-CN")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cli.audit.build import Build
 from cli.audit.record import RecordRuns
@@ -13,12 +13,12 @@ from common.errors import PolicyError
 from common.privacy.parameters import MechanismUse
 from common.privacy.randomness import SimulationNoise
 from common.privacy.recompute import recompute_epsilon
-from common.taxonomy import PrivacyUnit
-from policies.budget import PlannedRelease
+from policies.budget import PlannedRelease, claims_amplification
 from policies.schema import BudgetLine
 
 # The two accountants may differ by this share; a claim below the independent figure by more is falsified.
 TOLERANCE = 0.01
+SECOND_BOUND = f"≥ {1 - TOLERANCE:g} of the second accountant"
 
 
 def times(uses: Sequence[MechanismUse], rounds: int) -> list[MechanismUse]:
@@ -41,17 +41,40 @@ def accounting(build: Build, line: BudgetLine, uses: Sequence[MechanismUse], rou
     expected = [recompute_epsilon(times(uses, point), line.delta) for point in points]
     grows = all(before < after or math.isinf(before) for before, after in itertools.pairwise(claimed))
     last = points.index(rounds)
-    worst = min(quotient(ours, theirs) for ours, theirs in zip(claimed, expected, strict=True))
+    return second_opinion(
+        Trial.ACCOUNTING,
+        "accountant",
+        list(zip(claimed, expected, strict=True)),
+        grows=grows,
+        power="any claim more than 1 % too low, any round that is not counted",
+        note=f"ε claimed {claimed[last]:.4g}, recomputed {expected[last]:.4g}, after {rounds} rounds",
+    )
+
+
+def second_opinion(
+    kind: Trial, part: str, found: Sequence[tuple[float, float]], *, grows: bool, power: str, note: str
+) -> Finding:
+    """No claimed ε is below the independent one beside it, and each is above the one before.
+
+    Args:
+        kind: the trial.
+        part: what is audited.
+        found: claimed and recomputed ε, round after round.
+        grows: whether the claimed ones do, by the trial's own idea of it.
+        power: what would be caught.
+        note: the figures in words.
+    """
+    worst = lowest(found)
     return Finding(
-        kind=Trial.ACCOUNTING,
-        part="accountant",
+        kind=kind,
+        part=part,
         passed=grows and worst >= 1 - TOLERANCE,
         statistic=worst,
-        bound=f"≥ {1 - TOLERANCE:g} of the second accountant",
+        bound=SECOND_BOUND,
         error_probability=0.0,
-        power="any claim more than 1 % too low, any round that is not counted",
-        samples=len(points),
-        note=f"ε claimed {claimed[last]:.4g}, recomputed {expected[last]:.4g}, after {rounds} rounds",
+        power=power,
+        samples=len(found),
+        note=note,
     )
 
 
@@ -81,7 +104,7 @@ def claims(line: BudgetLine, attached: Sequence[MechanismUse], declared: Sequenc
     device's sample of its own records is its secret, and may.
     """
     problems = []
-    if any(use.unit is PrivacyUnit.USER and use.sampling_rate < 1 for use in attached):
+    if any(claims_amplification(use) for use in attached):
         problems.append("amplification by a sample of participants that the ledger knows")
     if list(attached) != list(declared):
         problems.append("the attached releases are not those that the policy declares")
@@ -125,7 +148,12 @@ def generator(runs: RecordRuns) -> Finding:
     )
 
 
-def quotient(ours: float, theirs: float) -> float:
+def lowest(found: Iterable[tuple[float, float]]) -> float:
+    """The lowest quotient of claimed and recomputed ε; 1 where there is none."""
+    return min((_quotient(ours, theirs) for ours, theirs in found), default=1.0)
+
+
+def _quotient(ours: float, theirs: float) -> float:
     """Claimed over recomputed ε; 1 where both are 0 or infinite."""
     if math.isinf(theirs) or theirs == 0:
         return 1.0 if ours == theirs or math.isinf(ours) else 0.0

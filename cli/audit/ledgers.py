@@ -8,15 +8,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from cli.audit.checks import TOLERANCE, quotient, times
+from cli.audit.checks import SECOND_BOUND, TOLERANCE, lowest, second_opinion, times
 from cli.audit.results import Budget, Finding, Trial
 from client.budget import Ledger
 from client.store.keys import DeviceId
 from common.errors import BudgetExhausted
 from common.privacy.parameters import MechanismUse
 from common.privacy.recompute import recompute_epsilon
-from common.taxonomy import PrivacyUnit
-from policies.budget import PlannedRelease
+from policies.budget import PlannedRelease, claims_amplification
 from policies.releases import line_for
 from policies.schema import BudgetLine, PrivacyBudgetPolicy
 
@@ -38,7 +37,7 @@ def growth(
         planned: what one round releases.
     """
     uses = [release.use for release in planned]
-    held, expected = [], []
+    found: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="reticent-audit-") as folder:
         for number in range(1, _ROUNDS + 1):
             with contextlib.closing(opener(Path(folder) / "ledger.db", policy)) as ledger:
@@ -47,20 +46,14 @@ def growth(
                     break
                 ledger.settle([answer])
             with contextlib.closing(opener(Path(folder) / "ledger.db", policy)) as ledger:
-                held.append(ledger.epsilon(_DEVICE, line))
-            expected.append(recompute_epsilon(times(uses, number), line.delta))
-    worst = min((quotient(ours, theirs) for ours, theirs in zip(held, expected, strict=True)), default=1.0)
-    grows = all(before < after for before, after in itertools.pairwise(held))
-    return Finding(
-        kind=Trial.LEDGER,
-        part="device ledger",
-        passed=grows and worst >= 1 - TOLERANCE,
-        statistic=worst,
-        bound=f"≥ {1 - TOLERANCE:g} of the second accountant",
-        error_probability=0.0,
+                found.append((ledger.epsilon(_DEVICE, line), recompute_epsilon(times(uses, number), line.delta)))
+    return second_opinion(
+        Trial.LEDGER,
+        "device ledger",
+        found,
+        grows=all(before < after for (before, _), (after, _) in itertools.pairwise(found)),
         power="a ledger that forgets a round when it is opened again, or charges it more than 1 % too low",
-        samples=len(held),
-        note=f"ε after {len(held)} rounds {held[-1] if held else 0:.4g}",
+        note=f"ε after {len(found)} rounds {found[-1][0] if found else 0:.4g}",
     )
 
 
@@ -70,15 +63,15 @@ def node_finding(ledger: Ledger, line: BudgetLine) -> Finding:
     entries = [entry for entry in ledger.entries() if line_for(ledger.policy, entry.use) == line]
     claimed: dict[tuple[MechanismUse, float], float] = {}
     for entry in entries:
-        if entry.use.unit is PrivacyUnit.USER and entry.use.sampling_rate < 1:
+        if claims_amplification(entry.use):
             problems.append(f"charge {entry.charge} claims amplification among participants it knows")
         key = entry.whole_use, entry.delta
         claimed[key] = min(entry.epsilon, claimed.get(key, entry.epsilon))
-    quotients = [quotient(ours, recompute_epsilon([use], delta)) for (use, delta), ours in claimed.items()]
+    found = [(ours, recompute_epsilon([use], delta)) for (use, delta), ours in claimed.items()]
     for device in ledger.devices():
         uses = [use for _, use in ledger.spent(device) if line_for(ledger.policy, use) == line]
-        quotients.append(quotient(ledger.epsilon(device, line), recompute_epsilon(uses, line.delta)))
-    worst = min(quotients, default=1.0)
+        found.append((ledger.epsilon(device, line), recompute_epsilon(uses, line.delta)))
+    worst = lowest(found)
     if worst < 1 - TOLERANCE:
         problems.append("an ε in it is lower than the independent accountant's")
     return Finding(
@@ -86,7 +79,7 @@ def node_finding(ledger: Ledger, line: BudgetLine) -> Finding:
         part="node ledger",
         passed=not problems,
         statistic=worst,
-        bound=f"≥ {1 - TOLERANCE:g} of the second accountant",
+        bound=SECOND_BOUND,
         error_probability=0.0,
         power="any entry or device charged more than 1 % too low; amplification among participants",
         samples=len(entries),

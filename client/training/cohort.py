@@ -11,7 +11,8 @@ Source: Abadi et al., "Deep learning with differential privacy" (CCS 2016), algo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ from client.training.datasets import Records
 from client.training.ghost import add_gradients
 from client.training.layout import Copies, Layout
 from client.training.packing import IntArray, MemoryPlan, Pack, Sample, Walk
+from client.training.stacked import Stack
+from client.training.workspace import Workspace
 from common.errors import PolicyError, ShapeMismatch
 from common.model.arrays import Vector
 from common.model.feature_spec import FeatureSpec
@@ -91,7 +94,8 @@ class Cohort:
         self._dp = parameters if private and isinstance(parameters, RecordDpParameters) else None
         self._rate = parameters.sampling_rate if isinstance(parameters, RecordDpParameters) else 1.0
         self._like = weight.detach().new_empty(0)
-        self._spare: torch.Tensor | None = None
+        self._space = Workspace(self._like)
+        self._last: tuple[torch.Tensor, Stack] | None = None
         self._factor = -parameters.learning_rate / parameters.expected_batch_size
         self._walks = walks and self._rate < 1
         if self._walks and private:
@@ -102,10 +106,16 @@ class Cohort:
             fields=len(spec.categorical),
             views=views,
             item_bytes=weight.element_size(),
-            vectors=1 if steps == 1 else 2 + (steps if self._dp else 0),
+            vectors=3 if self._dp is None else 1 if steps == 1 else 2 + steps,
             coins=steps if self._rate < 1 else 0,
+            step_bytes=0 if self._dp else self._step_bytes(layout, views),
             bytes_max=memory_bytes_max,
         )
+
+    def _step_bytes(self, layout: Layout, views: int) -> int:
+        """Inputs, hidden sums and derivatives of the share of a record that a plain step takes."""
+        numbers = max(layout.inputs, layout.numbers) + 2 * (layout.hidden + 1)
+        return int(views * numbers * self._like.element_size() * self._rate)
 
     def learn(self, start: Vector, records: Records, counts: Sequence[int]) -> Iterator[Learnt]:
         """Train every device of a window from the same weights.
@@ -128,113 +138,153 @@ class Cohort:
         layout = self.plan.layout
         if start.shape != (layout.length,):
             raise ShapeMismatch(f"expected a vector of {layout.length} weights, got shape {start.shape}")
+        pack = Pack(records, np.asarray(counts, np.int64), with_one=self._dp is not None)
+        received = torch.from_numpy(start).to(self._like.device, self._like.dtype)
+        if self._dp is None:
+            learnt = self._plain(received, pack)
+            yield from self._handed_out("rows", learnt, learnt, zip(pack.rank, itertools.repeat(0)))
+            return
         shared = Copies.zeros(layout, 1, self._like)
-        shared.flat[0] = torch.from_numpy(start).to(self._like.device, self._like.dtype)
-        pack = Pack(records, np.asarray(counts, np.int64))
-        train = self._many_steps if len(pack) > 1 else self._noised_steps_alone
-        delta, noised = (self._one_step if self._parameters.local_steps == 1 else train)(shared, pack)
-        rows = delta.flat.cpu().numpy()
+        shared.flat[0] = received
+        train = self._several_steps if len(pack) > 1 else self._steps_alone
+        delta, noised = (self._one_step if self._parameters.local_steps == 1 else train)(shared, pack, self._dp)
+        yield from self._handed_out("weights", delta.buffer, delta.flat, zip(pack.rank, noised, strict=True))
+
+    def _handed_out(
+        self, name: str, lent: torch.Tensor, learnt: torch.Tensor, ranked: Iterable[tuple[int, int]]
+    ) -> Iterator[Learnt]:
+        """Copies of the rows of what was learnt, each with its number of noised steps; then the memory is free."""
+        rows = learnt.cpu().numpy()
         try:
-            for rank, count in zip(pack.rank, noised, strict=True):
-                yield Learnt(rows[rank].astype(np.float64), int(count))
+            for rank, noised in ranked:
+                yield Learnt(rows[rank].astype(np.float64), int(noised))
         finally:
-            self._spare = delta.buffer
+            self._space.give_back(name, lent)
 
-    def _one_step(self, shared: Copies, pack: Pack) -> tuple[Copies, IntArray]:
-        """The only step of each device: no copies of the weights, and the noise goes straight into the result."""
-        delta = self._zeros(len(pack))
-        samples, noised = self._draw_ahead(pack, delta.flat.unsqueeze(0), steps=1)
-        self._descend(delta, shared, samples(0))
-        return delta, noised
-
-    def _many_steps(self, shared: Copies, pack: Pack) -> tuple[Copies, IntArray]:
-        """Several steps: each device has weights of its own, from the second on."""
-        layout, steps = self.plan.layout, self._parameters.local_steps
-        weights = self._zeros(len(pack))
-        noise = weights.buffer.new_zeros(steps, *weights.buffer.shape) if self._dp else None
-        rows = None if noise is None else noise[:, :, layout.pad : layout.pad + layout.length]
-        samples, noised = self._draw_ahead(pack, rows, steps=steps)
+    def _plain(self, received: torch.Tensor, pack: Pack) -> torch.Tensor:
+        """What each device learnt without clip and noise, ``[K, d]``, by size."""
+        layout, steps, devices, space = self.plan.layout, self._parameters.local_steps, len(pack), self._space
+        shared = self._shared_stack(received)
+        weights = Stack.zeros(layout, devices, space, "weights") if steps == 1 else shared.copies(devices, space)
+        walk = Walk(pack, self._rng.uniform(len(pack.owner)), self._rate) if self._walks else None
+        gathered = walk.batches(steps, self._width(devices)) if walk else None
+        samples = walk.sample if walk else self._samples(pack, steps)
         for step in range(steps):
-            self._descend(weights, weights if step else shared, samples(step))
-            if noise is not None:
-                weights.buffer.add_(noise[step])
-            if not step:
-                weights.buffer.add_(shared.buffer)
-        weights.buffer.sub_(shared.buffer)
-        return weights, noised
+            own = weights if step else shared
+            if gathered:
+                weights.descend(own, gathered[step], factor=self._factor, space=space)
+            else:
+                self._plain_step(weights, own, samples(step))
+        rows = weights.vectors(space.lend("rows", devices, layout.length))
+        return rows if steps == 1 else rows.sub_(received)
 
-    def _noised_steps_alone(self, shared: Copies, pack: Pack) -> tuple[Copies, IntArray]:
-        """Several steps of a single device, which needs no noise drawn ahead."""
-        parameters = self._dp
-        if parameters is None:
-            return self._many_steps(shared, pack)
-        weights, noised = self._zeros(1), np.zeros(1, np.int64)
-        weights.buffer.add_(shared.buffer)
-        sample = pack.sample(None)
-        for _ in range(parameters.local_steps):
-            if self._rate < 1:
-                sample = pack.sample(self._rng.bernoulli(self._rate, int(pack.counts[0])))
-            self._descend(weights, weights, sample)
-            self._add_noise(weights.flat[0], parameters)
-            noised += 1
-        weights.buffer.sub_(shared.buffer)
-        return weights, noised
+    def _width(self, devices: int) -> int:
+        return self.plan.width(devices, self._parameters.physical_batch_size)
 
-    def _zeros(self, count: int) -> Copies:
-        """Copies of nothing, in the memory of the last window if it is free: new pages cost more than the zeros."""
-        spare, self._spare = self._spare, None
-        if spare is None or len(spare) < count:
-            return Copies.zeros(self.plan.layout, count, self._like)
-        return Copies(self.plan.layout, spare[:count].zero_())
+    def _shared_stack(self, received: torch.Tensor) -> Stack:
+        """The weights all start from, which are those of the last window as a rule."""
+        if self._last is None or not torch.equal(self._last[0], received):
+            self._last = received, Stack.of(self.plan.layout, received)
+        return self._last[1]
 
-    def _descend(self, target: Copies, weights: Copies, sample: Sample) -> None:
+    def _plain_step(self, target: Stack, weights: Stack, sample: Sample) -> None:
         """Add minus the step of every device to ``target``, which may be ``weights`` itself."""
-        width = self.plan.width(len(target), self._parameters.physical_batch_size)
+        width = self._width(len(target))
         # Weights must not change before the last piece of a step has been read from them.
         apart = target is weights and sample.longest > width
-        total = Copies.zeros(self.plan.layout, len(target), self._like) if apart else target
-        bound = clip_bound(self._dp.clipping_norm, self._like.dtype) if self._dp else None
+        total = Stack.zeros(self.plan.layout, len(target), self._space, "sums") if apart else target
         for batch in sample.batches(width):
             here, own = total.first(batch.devices), weights.first(batch.devices)
-            add_gradients(here, own, batch, factor=self._factor, clipping_bound=bound)
+            here.descend(own, batch, factor=self._factor, space=self._space)
         if apart:
-            target.buffer.add_(total.buffer)
+            target.add(total)
 
-    def _draw_ahead(self, pack: Pack, noise: torch.Tensor | None, *, steps: int) -> tuple[Samples, IntArray]:
-        """Draw what decides about records, and add noise to ``[steps, K, d]``: device by device, each step by step.
+    def _one_step(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> tuple[Copies, IntArray]:
+        """The only step of each device: no copies of the weights, and the noise is drawn right into the result."""
+        delta = self._copies(len(pack))
+        samples, noised = self._draw_ahead(pack, [delta.flat], dp)
+        self._descend(delta, shared, samples(0), dp)
+        return delta, noised
+
+    def _several_steps(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> tuple[Copies, IntArray]:
+        """Several steps: each device has weights of its own, from the second on."""
+        weights = self._copies(len(pack))
+        later = self._space.take("noise", dp.local_steps - 1, len(pack), self.plan.layout.length)
+        samples, noised = self._draw_ahead(pack, [weights.flat, *later], dp)
+        for step in range(dp.local_steps):
+            self._descend(weights, weights if step else shared, samples(step), dp)
+            weights.flat.add_(later[step - 1] if step else shared.flat)
+        weights.flat.sub_(shared.flat)
+        return weights, noised
+
+    def _steps_alone(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> tuple[Copies, IntArray]:
+        """Several steps of a single device, which needs no noise drawn ahead."""
+        weights, noised = self._copies(1), np.zeros(1, np.int64)
+        weights.flat.copy_(shared.flat)
+        sample, noise = pack.sample(None), self._space.take("noise", self.plan.layout.length)
+        for _ in range(dp.local_steps):
+            if self._rate < 1:
+                sample = pack.sample(self._rng.bernoulli(self._rate, int(pack.counts[0])))
+            self._descend(weights, weights, sample, dp)
+            self._draw_noise(noise, dp)
+            weights.flat.add_(noise)
+            noised += 1
+        weights.flat.sub_(shared.flat)
+        return weights, noised
+
+    def _copies(self, count: int) -> Copies:
+        """Copies of whatever is in their memory."""
+        return Copies(self.plan.layout, self._space.lend("weights", count, self.plan.layout.stride))
+
+    def _descend(self, target: Copies, weights: Copies, sample: Sample, dp: RecordDpParameters) -> None:
+        """Add minus the clipped step of every device to ``target``, which may be ``weights`` itself."""
+        width = self._width(len(target))
+        apart = target is weights and sample.longest > width  # as in a plain step
+        total = Copies.zeros(self.plan.layout, len(target), self._like) if apart else target
+        bound = clip_bound(dp.clipping_norm, self._like.dtype)
+        for batch in sample.batches(width):
+            here, own = total.first(batch.devices), weights.first(batch.devices)
+            add_gradients(here, own, batch, factor=self._factor, clipping_bound=bound, space=self._space)
+        if apart:
+            target.flat.add_(total.flat)
+
+    def _draw_ahead(
+        self, pack: Pack, noise: Sequence[torch.Tensor], dp: RecordDpParameters
+    ) -> tuple[Samples, IntArray]:
+        """Draw what decides about records, and the noise of each step, ``[K, d]``: device by device, step by step.
 
         Returns:
             What each step takes; and how often each device drew noise, in the order they came.
         """
         noised = np.zeros(len(pack), np.int64)
-        if self._dp is None or noise is None:
-            return self._samples_alone(pack, steps), noised
-        coins = np.empty((steps, len(pack.owner)), np.bool_) if self._rate < 1 else None
+        coins = np.empty((len(noise), len(pack.owner)), np.bool_) if self._rate < 1 else None
         for device, (start, count) in enumerate(zip(pack.starts, pack.counts, strict=True)):
-            for step in range(steps):
+            for step, rows in enumerate(noise):
                 if coins is not None:
                     coins[step, start : start + count] = self._rng.bernoulli(self._rate, int(count))
-                self._add_noise(noise[step, pack.rank[device]], self._dp)
+                self._draw_noise(rows[pack.rank[device]], dp)
                 noised[device] += 1
         whole = pack.sample(None)
         return (lambda step: whole if coins is None else pack.sample(coins[step])), noised
 
-    def _samples_alone(self, pack: Pack, steps: int) -> Samples:
+    def _samples(self, pack: Pack, steps: int) -> Samples:
         """What each step takes where no noise is drawn in between: all coins at once, in the same order."""
         whole, records = pack.sample(None), len(pack.owner)
         if self._rate == 1:
             return lambda _: whole
-        if self._walks:
-            return Walk(pack, self._rng.uniform(records), self._rate).sample
         drawn = self._rng.bernoulli(self._rate, steps * records)
         starts, counts = pack.starts[pack.owner], pack.counts[pack.owner]
         first = steps * starts + np.arange(records) - starts
         return lambda step: pack.sample(drawn[first + counts * step])
 
-    def _add_noise(self, row: torch.Tensor, parameters: RecordDpParameters) -> None:
-        """Add one device's noise of one step to ``[d]``: dense, or the support would show what was touched."""
-        scale = self._factor * parameters.noise_stddev
+    def _draw_noise(self, row: torch.Tensor, dp: RecordDpParameters) -> None:
+        """Overwrite ``[d]`` with one device's noise of one step: dense, or the support would show what was touched."""
+        scale = self._factor * dp.noise_stddev
         piece = NOISE_PIECE if row.device.type == "cpu" else 1 << 20
         for start in range(0, row.numel(), piece):
             part = row[start : start + piece]
-            part.add_(torch.from_numpy(self._rng.gaussian(part.numel())).to(part), alpha=scale)
+            drawn = self._rng.gaussian(part.numel())
+            if part.device.type == "cpu":
+                np.multiply(drawn, scale, out=part.numpy(), casting="same_kind")
+            else:
+                torch.mul(torch.from_numpy(drawn).to(part.device), scale, out=part)

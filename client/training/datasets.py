@@ -114,7 +114,7 @@ def check_labelled(examples: Examples, spec: FeatureSpec) -> None:
     if examples.spec_digest != spec.digest:
         raise SpecMismatch("the examples were made by another feature specification than the model's")
     examples.check(spec)
-    if len(examples.labels) != len(examples) or not np.isin(examples.labels, (0.0, 1.0)).all():
+    if len(examples.labels) != len(examples) or not ((examples.labels == 0) | (examples.labels == 1)).all():
         raise InvalidLabel("training needs a label of 0 or 1 for every example")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from client.training.layout import Copies
+from client.training.workspace import Workspace
 
 # Cancellation between the two views of a record may hide part of its norm from rounded sums. This many units in the
 # last place of what was summed are added, so a computed norm is never below the true one by more than rounding.
@@ -31,10 +32,11 @@ class Batch:
 
     Attributes:
         categorical: int64 ``[K, m, V, F]``.
-        numeric: floating ``[K, m, V, D + 1]``, a 1 for the biases behind the numbers.
+        numeric: floating ``[K, m, V, D + 1]``, a 1 for the biases behind the numbers; without it if nothing is clipped.
         labels: floating ``[K, m]``.
         present: floating ``[K, m]``: 1 for a record, 0 for padding.
         view_weights: floating ``[V]``.
+        whole: whether all is present.
         distinct_fields: no two fields ever hold the same id, so only the same field in two views can.
     """
 
@@ -43,12 +45,26 @@ class Batch:
     labels: torch.Tensor
     present: torch.Tensor
     view_weights: torch.Tensor
+    whole: bool
     distinct_fields: bool
 
     @property
     def devices(self) -> int:
         """Number K of devices."""
         return self.labels.shape[0]
+
+    def part(self, start: int, count: int) -> Batch:
+        """Some devices."""
+        rows = slice(start, start + count)
+        return Batch(
+            self.categorical[rows],
+            self.numeric[rows],
+            self.labels[rows],
+            self.present[rows],
+            self.view_weights,
+            self.whole,
+            self.distinct_fields,
+        )
 
     @property
     def fields(self) -> int:
@@ -80,32 +96,29 @@ class Signals:
 
 
 def add_gradients(
-    target: Copies, weights: Copies, batch: Batch, *, factor: float, clipping_bound: float | None = None
+    target: Copies, weights: Copies, batch: Batch, *, factor: float, clipping_bound: float, space: Workspace
 ) -> None:
-    """Add ``factor`` times each device's sum of (clipped) gradients to its row of ``target``.
+    """Add ``factor`` times each device's sum of clipped gradients to its row of ``target``.
 
     Args:
         target: K rows; may be ``weights`` itself, which is read first and written last.
         weights: K copies, or one that all devices share.
         batch: the records.
         factor: minus the step size, say.
-        clipping_bound: L2 bound of one record's gradient; None clips nothing.
+        clipping_bound: L2 bound of one record's gradient.
+        space: for what lies in between.
     """
-    scale = batch.present * factor
-    if clipping_bound is None:
-        signals = _signals(weights, batch, scale)
-    else:
-        signals = _signals(weights, batch, None)
-        norms = squared_norms(signals, weights, batch).sqrt_()
-        scale.mul_((clipping_bound / norms.add_(NORM_FLOOR)).clamp_(max=1.0))
-        signals.outward.mul_(scale[..., None, None])
-        if signals.looked_up is not None:
-            signals.looked_up.mul_(scale[..., None, None, None])
-    _add(target, weights, signals, batch)
+    signals = _signals(weights, batch, space)
+    norms = squared_norms(signals, weights, batch).sqrt_()
+    scale = (clipping_bound / norms.add_(NORM_FLOOR)).clamp_(max=1.0).mul_(batch.present * factor)
+    signals.outward.mul_(scale[..., None, None])
+    if signals.looked_up is not None:
+        signals.looked_up.mul_(scale[..., None, None, None])
+    _add(target, weights, signals, batch, space)
 
 
-def _signals(weights: Copies, batch: Batch, scale: torch.Tensor | None) -> Signals:
-    """Forward and backward to the layers' outputs in one pass over all records, each times ``scale`` ``[K, m]``."""
+def _signals(weights: Copies, batch: Batch, space: Workspace) -> Signals:
+    """Forward and backward to the layers' outputs in one pass over all records."""
     layout, copies = weights.layout, len(weights)
     shape = batch.numeric.shape[:3]
     numeric = batch.numeric.view(copies, -1, layout.numbers + 1)
@@ -115,33 +128,37 @@ def _signals(weights: Copies, batch: Batch, scale: torch.Tensor | None) -> Signa
         found = weights.cells.index_select(0, cells).view(*logits.shape[:2], -1)
         logits.add_(found.sum(-1, keepdim=True), alpha=layout.scale)
     if not layout.hidden:
-        return Signals(_by_logit(logits.view(shape), batch, scale).unsqueeze(-1), batch.numeric)
+        return Signals(_by_logit(logits.view(shape), batch).unsqueeze(-1), batch.numeric)
     inputs = numeric
     if batch.fields:
         rows = (batch.categorical + _own(weights.table_row, copies, batch)).view(-1)
-        inputs = torch.cat([weights.table.index_select(0, rows).view(*logits.shape[:2], -1), numeric], -1)
-    rectified = _hidden_sums(inputs, weights).relu_()
+        found = weights.table.index_select(0, rows).view(*logits.shape[:2], -1)
+        joined = space.take("inputs", *logits.shape[:2], found.shape[-1] + numeric.shape[-1])
+        inputs = torch.cat([found, numeric], -1, out=joined)
+    rectified = _hidden_sums(inputs, weights, space.take("hidden sums", *logits.shape[:2], layout.hidden)).relu_()
     logits.add_(_times(rectified, weights.head))
-    outward = logits.new_empty(*logits.shape[:2], layout.hidden + 1)
-    _by_logit(logits.view(shape), batch, scale)
+    outward = space.take("outward", *logits.shape[:2], layout.hidden + 1)
+    _by_logit(logits.view(shape), batch)
     outward[..., -1:] = logits
     gates = outward[..., :-1]
     torch.ops.aten.threshold_backward.grad_input(logits.expand_as(gates), rectified, 0, grad_input=gates)
     looked_up = None
     if batch.fields:
         embedded = weights.hidden[:, :, : layout.inputs - layout.numbers]
-        looked_up = torch.bmm(gates, embedded * weights.head.unsqueeze(-1))
+        looked_up = space.take("looked up", *logits.shape[:2], embedded.shape[-1])
+        torch.bmm(gates, embedded * weights.head.unsqueeze(-1), out=looked_up)
         looked_up = looked_up.view(*batch.categorical.shape, layout.dim)
     outward, inputs, rectified = (part.view(*shape, part.shape[-1]) for part in (outward, inputs, rectified))
     return Signals(outward, inputs, rectified, looked_up)
 
 
-def _hidden_sums(inputs: torch.Tensor, weights: Copies) -> torch.Tensor:
+def _hidden_sums(inputs: torch.Tensor, weights: Copies, result: torch.Tensor) -> torch.Tensor:
     """``[c, n, H]``; the bias comes with the product where joining it to the weights is cheap: to one copy of them."""
     if len(weights) == 1:
         joined = torch.cat([weights.hidden, weights.hidden_bias.unsqueeze(-1)], -1)
-        return torch.bmm(inputs, joined.transpose(1, 2))
-    return torch.baddbmm(weights.hidden_bias.unsqueeze(1), inputs[..., :-1], weights.hidden.transpose(1, 2))
+        return torch.bmm(inputs, joined.transpose(1, 2), out=result)
+    hidden = weights.hidden.transpose(1, 2)
+    return torch.baddbmm(weights.hidden_bias.unsqueeze(1), inputs[..., :-1], hidden, out=result)
 
 
 def _times(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -156,10 +173,9 @@ def _own(first: Callable[[torch.Tensor], torch.Tensor], copies: int, batch: Batc
     return first(torch.arange(copies, device=batch.labels.device)).view(-1, 1, 1, 1)
 
 
-def _by_logit(logits: torch.Tensor, batch: Batch, scale: torch.Tensor | None) -> torch.Tensor:
-    """Derivative of ``scale`` times a record's loss by the logits ``[K, m, V]`` of its views; overwrites them."""
-    logits.sigmoid_().sub_(batch.labels.unsqueeze(-1)).mul_(batch.view_weights)
-    return logits if scale is None else logits.mul_(scale.unsqueeze(-1))
+def _by_logit(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Derivative of a record's loss by the logits ``[K, m, V]`` of its views; overwrites them."""
+    return logits.sigmoid_().sub_(batch.labels.unsqueeze(-1)).mul_(batch.view_weights)
 
 
 def squared_norms(signals: Signals, weights: Copies, batch: Batch) -> torch.Tensor:
@@ -217,13 +233,14 @@ def _lookup_dots(looked_up: torch.Tensor, batch: Batch, views: tuple[int, int]) 
     return first @ second.transpose(-1, -2)
 
 
-def _add(target: Copies, weights: Copies, signals: Signals, batch: Batch) -> None:
+def _add(target: Copies, weights: Copies, signals: Signals, batch: Batch, space: Workspace) -> None:
     """Add every device's sum over records of the gradients that the signals stand for."""
     devices, layout = batch.devices, target.layout
     outward = signals.outward.view(devices, -1, layout.hidden + 1)
     inputs = signals.inputs.view(devices, outward.shape[1], -1)
     # Products go through a contiguous result: only then does one call do all devices.
-    products = torch.bmm(outward.transpose(1, 2), inputs)
+    products = space.take("products", devices, outward.shape[-1], inputs.shape[-1])
+    torch.bmm(outward.transpose(1, 2), inputs, out=products)
     if signals.rectified is not None:
         target.hidden_bias.addcmul_(products[:, :-1, -1], weights.head)
         target.hidden.addcmul_(products[:, :-1, :-1], weights.head.unsqueeze(-1))

@@ -45,7 +45,7 @@ from common.taxonomy import Profile
 from common.wire.messages import ModelSpec
 
 MEMORY_BYTES_MAX = 256 * 1024 * 1024
-# Weights that stay in a processor's cache; an accelerator wants as many devices as there is memory for.
+# What stays in a processor's cache; an accelerator wants as many devices as there is memory for.
 CACHE_BYTES = 4 * 1024 * 1024
 WITH_LOCAL_NOISE = frozenset({Profile.RECORD_LOCAL, Profile.LAYERED})
 
@@ -188,8 +188,8 @@ class LocalTrainer:
                 yield load if isinstance(load, Exception) else self._alone_or_error(start, load)
             return
         plan = self._cohort.plan
-        devices_max = plan.devices_in(CACHE_BYTES) if self.device.type == "cpu" else None
-        for window in plan.windows(itertools.chain(ahead, entries), devices_max):
+        cache_bytes = CACHE_BYTES if self.device.type == "cpu" else None
+        for window in plan.windows(itertools.chain(ahead, entries), cache_bytes):
             examples, found = joined(window, self.spec)
             counts = [one for one in found if isinstance(one, int)]
             learnt = self._cohort.learn(start, self._records(examples), counts)

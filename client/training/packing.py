@@ -24,6 +24,8 @@ from common.model.feature_spec import FeatureSpec
 
 IntArray = npt.NDArray[np.int64]
 Load = Examples | Exception
+DEVICES_MIN, DEVICES_MAX = 16, 192
+_INTEGER, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class MemoryPlan:
             weights are taken whatever their size.
         vectors: vectors of ``layout.stride`` a device needs besides its result: weights, gradient, noise of all steps.
         coins: how many coins decide about each record.
+        step_bytes: what a step goes through again and again per record of a device; 0 if that counts for little.
     """
 
     layout: Layout
@@ -43,18 +46,24 @@ class MemoryPlan:
     item_bytes: int
     vectors: int
     coins: int
+    step_bytes: int
     bytes_max: int
 
     @property
     def record_bytes(self) -> int:
         """One record at rest: ids, numbers, label, coins, and the arrays they were joined from."""
         columns = self.fields * 8 + self.layout.numbers * (self.item_bytes + 4)
-        return 2 * self.views * columns + 64 + 32 * self.coins
+        return 3 * self.views * columns + 64 + 32 * self.coins
 
     @property
     def device_bytes(self) -> int:
         """One device without records; its result is float64."""
         return self.layout.stride * (self.vectors * self.item_bytes + 16)
+
+    @property
+    def weights_bytes(self) -> int:
+        """One copy of the weights."""
+        return self.layout.stride * self.item_bytes
 
     @property
     def working_bytes(self) -> int:
@@ -69,22 +78,28 @@ class MemoryPlan:
         fitting = self.bytes_max // 4 // (self.working_bytes * max(devices, 1))
         return max(1, min(fitting, physical_batch_size))
 
-    def devices_in(self, cache_bytes: int) -> int:
-        """Devices whose weights fit, within reason: few share their overhead badly, many gain no more by it."""
-        return max(16, min(cache_bytes // (self.layout.stride * self.item_bytes), 128))
+    def windows(self, loads: Iterable[Load], cache_bytes: int | None) -> Iterator[list[Load]]:
+        """Consecutive loads that fit together, at least one each; nothing is read further ahead than one load.
 
-    def windows(self, loads: Iterable[Load], devices_max: int | None) -> Iterator[list[Load]]:
-        """Consecutive loads that fit together, at least one each; nothing is read further ahead than one load."""
+        Args:
+            loads: one per device.
+            cache_bytes: a window closes when so much is in use at a time, within reason: few devices share their
+                overhead badly, many gain no more by it. None: whatever fits into memory.
+        """
         room = self.bytes_max - self.bytes_max // 4
+        device_bytes, record_bytes, weights_bytes = self.device_bytes, self.record_bytes, self.weights_bytes
         window: list[Load] = []
-        taken = 0
+        taken = used = 0
         for load in loads:
-            size = self.device_bytes + self.record_bytes * len(load) if isinstance(load, Examples) else 0
-            if window and (taken + size > room or len(window) == devices_max):
+            records = len(load) if isinstance(load, Examples) else -1
+            size = device_bytes + record_bytes * records if records >= 0 else 0
+            full = cache_bytes is not None and len(window) >= DEVICES_MIN and used >= cache_bytes
+            if window and (taken + size > room or full or (cache_bytes and len(window) == DEVICES_MAX)):
                 yield window
-                window, taken = [], 0
+                window, taken, used = [], 0, 0
             window.append(load)
             taken += size
+            used += weights_bytes + self.step_bytes * max(records, 0)
         if window:
             yield window
 
@@ -96,7 +111,7 @@ def joined(window: Sequence[Load], spec: FeatureSpec) -> tuple[Examples, list[in
     """
     found: list[int | Exception] = [load if isinstance(load, Exception) else len(load) for load in window]
     parts = [load for load in window if isinstance(load, Examples)]
-    if all(_has_the_form_of(spec, part) for part in parts):
+    if _have_the_form_of(spec, parts):
         whole = _behind_each_other(parts, spec)
         with contextlib.suppress(ReticentError):
             check_labelled(whole, spec)
@@ -111,13 +126,17 @@ def joined(window: Sequence[Load], spec: FeatureSpec) -> tuple[Examples, list[in
     return _behind_each_other([part for part in sound if isinstance(part, Examples)], spec), found
 
 
-def _has_the_form_of(spec: FeatureSpec, part: Examples) -> bool:
+def _have_the_form_of(spec: FeatureSpec, parts: Sequence[Examples]) -> bool:
     """Shapes and types are such that joining hides nothing wrong with one part."""
-    n = len(part)
-    shapes = part.categorical.shape, part.numeric.shape, part.labels.shape
-    right = (n, len(spec.categorical)), (n, len(spec.numeric)), (n,)
-    typed = part.categorical.dtype == np.int64 and part.numeric.dtype == np.float32
-    return part.spec_digest == spec.digest and shapes == right and typed
+    digest, fields, numbers = spec.digest, len(spec.categorical), len(spec.numeric)
+    for part in parts:
+        n = len(part)
+        shapes = part.categorical.shape, part.numeric.shape, part.labels.shape
+        right = (n, fields), (n, numbers), (n,)
+        typed = part.categorical.dtype == _INTEGER and part.numeric.dtype == _FLOAT
+        if part.spec_digest != digest or shapes != right or not typed:
+            return False
+    return True
 
 
 def _behind_each_other(parts: Sequence[Examples], spec: FeatureSpec) -> Examples:
@@ -142,9 +161,9 @@ class Pack:
         rank: the place of each device in ``order``.
     """
 
-    def __init__(self, records: Records, counts: IntArray) -> None:
-        """Args: all devices' records behind each other, and how many each has."""
-        self.records = _with_one(records)
+    def __init__(self, records: Records, counts: IntArray, *, with_one: bool) -> None:
+        """Args: all devices' records behind each other, how many each has, and whether numbers get a 1 behind them."""
+        self.records = _laid_out(records, with_one=with_one)
         self.counts = counts
         self.starts = np.cumsum(counts) - counts
         self.order = np.argsort(-counts, kind="stable")
@@ -166,13 +185,16 @@ class Pack:
         """Records by number, ``[k, m]`` of the first k devices in ``order``; -1 is padding."""
         records = self.records
         numbers = torch.from_numpy(padded).to(records.labels.device)
-        rows = numbers.clamp(min=0).view(-1)
+        some_absent = bool((padded < 0).any())
+        rows = (numbers.clamp(min=0) if some_absent else numbers).reshape(-1)
+        labels = records.labels.index_select(0, rows).view(padded.shape)
         return Batch(
             records.categorical.index_select(0, rows).view(*padded.shape, *records.categorical.shape[1:]),
             records.numeric.index_select(0, rows).view(*padded.shape, *records.numeric.shape[1:]),
-            records.labels.index_select(0, rows).view(padded.shape),
-            (numbers >= 0).to(records.labels.dtype),
+            labels,
+            (numbers >= 0).to(labels.dtype) if some_absent else torch.ones_like(labels),
             records.view_weights,
+            not some_absent,
             self._distinct_fields,
         )
 
@@ -185,6 +207,7 @@ class Pack:
             records.labels.view(devices, size),
             records.labels.new_ones(devices, size),
             records.view_weights,
+            True,  # noqa: FBT003
             self._distinct_fields,
         )
 
@@ -216,6 +239,17 @@ class Walk:
         pack, device = self._pack, self._device
         place = (step * self._sizes[device] + self._place) % pack.counts[device]
         return Sample(pack, self._order[pack.starts[device] + place], self._sizes, whole=False)
+
+    def batches(self, steps: int, width: int) -> list[Batch] | None:
+        """What all take in each step, gathered at once; None if they have unequally many, or take some twice."""
+        pack, devices, size = self._pack, len(self._pack), int(self._sizes.max(initial=0))
+        count = int(pack.counts.max(initial=0))
+        if not 0 < size <= width or pack.counts.min() != count or steps * size > count:
+            return None
+        walks = self._order.reshape(devices, count)[:, : steps * size]  # in the pack's order, since all are equal
+        padded = walks.reshape(devices, steps, size).swapaxes(0, 1)
+        whole = pack.gather(padded.reshape(steps * devices, size))
+        return [whole.part(step * devices, devices) for step in range(steps)]
 
 
 class Sample:
@@ -256,10 +290,12 @@ def distinct_fields(categorical: torch.Tensor) -> bool:
     return bool((high[by_low][:-1] < low[1:]).all())
 
 
-def _with_one(records: Records) -> Records:
-    """A 1 behind the numbers, for the biases; a network without numbers has one that is always 0."""
+def _laid_out(records: Records, *, with_one: bool) -> Records:
+    """A 1 behind the numbers, for the biases, if wanted; a network without numbers has one that is always 0."""
     given = records.numeric
-    numbers = given.new_zeros((*given.shape[:-1], max(given.shape[-1], 1) + 1))
+    if given.shape[-1] and not with_one:
+        return records
+    numbers = given.new_zeros((*given.shape[:-1], max(given.shape[-1], 1) + with_one))
     numbers[..., : given.shape[-1]] = given
-    numbers[..., -1] = 1
+    numbers[..., max(given.shape[-1], 1) :] = 1
     return Records(records.categorical, numbers, records.labels, records.view_weights)

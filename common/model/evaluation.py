@@ -14,7 +14,11 @@ release's clipping norm. They were chosen on completejourney's held-out weeks (1
     AUC 0.011 (bias -0.005)      log loss 2.7 % (bias +0.5 %)      mean prediction ÷ rate 3 % (bias +3 %)
 
 Errors by noise grow with the multiplier and fall with the number of devices; more bins cost more than they tell: 12
-bins a third more error of the AUC. Whoever has many positives is clipped, so that the rate is read a little low.
+bins a third more error of the AUC, 6 a third less. At 315 devices and multiplier 2 (fewest survivors, all of them
+present), 8 bins give the AUC an error of 0.06 and 6 bins 0.04 (three seeds, exact AUC 0.849 to 0.854, bias below 0.01
+either way): a reading of 0.72 was once had of a model whose exact AUC on the same rows was 0.847. Intervals cover the
+exact figure in 88 to 98 of 100 repetitions. Whoever has many positives is clipped, so that the rate is read a little
+low; a larger factor on positives would halve the error again, and read calibration 5 % too high.
 
 Bins are equally wide on the log-odds scale around the base rate: public, the same for every model, and wide enough
 (``_SPAN``) for models of any calibration met so far; whatever lies beyond falls into the outermost bins.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.linalg.blas import ddot
 
 from common.errors import NonFiniteValue
 from common.privacy.updates import ClippedUpdate, ModelDelta, Vector
@@ -26,13 +27,13 @@ def clip_update(delta: ModelDelta, clipping_norm: float) -> ClippedUpdate:
     """
     if not (math.isfinite(clipping_norm) and clipping_norm > 0):
         raise ValueError("the clipping norm must be positive and finite")
-    if not np.isfinite(delta.vector).all():
-        raise NonFiniteValue("the update holds NaN or infinity")
     low, high = norm_bounds(delta.vector)
     if high <= clipping_norm:
         return ClippedUpdate(delta.vector.copy(), clipping_norm)
     if low > clipping_norm:
         return ClippedUpdate(delta.vector * (clipping_norm / high), clipping_norm)
+    if not np.isfinite(delta.vector).all():
+        raise NonFiniteValue("the update holds NaN or infinity")
     vector = delta.vector.copy()
     while (norm := l2_norm(vector)) > clipping_norm:
         # Repeats only where rounding left the norm a last digit above C.
@@ -41,17 +42,17 @@ def clip_update(delta: ModelDelta, clipping_norm: float) -> ClippedUpdate:
 
 
 def norm_bounds(vector: Vector) -> tuple[float, float]:
-    """What the L2 norm certainly lies between, quickly; (0, infinity) where squares leave the range of doubles.
+    """What the L2 norm certainly lies between, quickly; (0, infinity) for NaN, infinity, and squares out of range.
 
     A sum of n products is wrong by less than n·2^-52 of itself in any order. The upper bound has as much again to spare
     for the few roundings of scaling by it.
     """
-    with np.errstate(over="ignore", under="ignore"):
-        square = float(np.dot(vector, vector))
+    # numpy's own product would have its warnings switched off, at twice the time; this one refuses no numbers.
+    square = float(ddot(vector, vector)) if vector.size else 0.0
     if not 1e-200 < square < 1e200:
         return 0.0, math.inf
-    slack = 1 + (vector.size + 8) * 2.0**-51
-    return math.sqrt(square) / slack, math.sqrt(square) * slack
+    norm, slack = math.sqrt(square), 1 + (vector.size + 8) * 2.0**-51
+    return norm / slack, norm * slack
 
 
 def l2_norm(vector: Vector) -> float:

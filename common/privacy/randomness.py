@@ -10,6 +10,7 @@ it (``common.privacy.poisson`` says what remains). Never use torch's, numpy's or
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 
 import numpy as np
@@ -22,6 +23,10 @@ from common.privacy.poisson import poisson
 FloatArray = npt.NDArray[np.float64]
 SEEDED_LABEL = "seeded generator: simulation and tests only"
 SECURE_LABEL = "ChaCha20 keyed by the operating system"
+
+
+def _count(shape: int | tuple[int, ...]) -> int:
+    return shape if isinstance(shape, int) else math.prod(shape)
 
 
 class NoiseSource:
@@ -40,13 +45,13 @@ class NoiseSource:
 
     def uniform(self, shape: int | tuple[int, ...]) -> FloatArray:
         """Independent uniforms on the open interval (0, 1), float64 ``shape``."""
-        count = int(np.prod(shape, dtype=np.int64))
+        count = _count(shape)
         bits = np.frombuffer(self._read(8 * count), "<u8") >> np.uint64(12)
         return ((bits.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
 
     def gaussian(self, shape: int | tuple[int, ...]) -> FloatArray:
         """Independent standard Gaussians, float64 ``shape``, one per 8 bytes (``common.privacy.gaussians``)."""
-        count = int(np.prod(shape, dtype=np.int64))
+        count = _count(shape)
         return gaussians(self._read, count).reshape(shape)
 
     def poisson(self, mean: float, shape: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -55,7 +60,7 @@ class NoiseSource:
         Raises:
             ValueError: the mean is negative, not finite, or above 2^50.
         """
-        count = int(np.prod(shape, dtype=np.int64))
+        count = _count(shape)
         return poisson(self.uniform, mean, count).reshape(shape)
 
     def skellam(self, variance: float, shape: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -66,7 +71,7 @@ class NoiseSource:
         Raises:
             ValueError: the variance is negative, not finite, or above 2^51.
         """
-        both = self.poisson(variance / 2, (2, int(np.prod(shape, dtype=np.int64))))
+        both = self.poisson(variance / 2, (2, _count(shape)))
         return np.asarray(both[0] - both[1], np.int64).reshape(shape)
 
     def bernoulli(self, probability: float, count: int) -> npt.NDArray[np.bool_]:

@@ -69,6 +69,7 @@ def build(
     deltas: Mapping[Line, float],
     randomness: str,
     cohort: CohortDisclosure,
+    scales: Sequence[int] = SCALES,
 ) -> Disclosure:
     """The disclosure of one training.
 
@@ -78,6 +79,7 @@ def build(
         deltas: δ of each line that occurs.
         randomness: where the noise came from, in words.
         cohort: how many devices there really were.
+        scales: larger cohorts for which the cost is extrapolated.
 
     Raises:
         ContractError: uses of one entry are unlike, or a mechanism is unknown to the accountant.
@@ -97,7 +99,7 @@ def build(
         randomness=randomness,
         cohort=cohort,
         extrapolations=tuple(
-            found for line, entries in by_line.items() for found in _extrapolated(entries, deltas[line], cohort)
+            found for line, entries in by_line.items() for found in _extrapolated(entries, deltas[line], cohort, scales)
         ),
         not_protected=_distinct(_NOT_PROTECTED[line.unit] for line in by_line),
     )
@@ -128,12 +130,14 @@ def _release(entry: Made, delta: float, randomness: str) -> ReleaseDisclosure:
     )
 
 
-def _extrapolated(entries: Sequence[Made], delta: float, cohort: CohortDisclosure) -> list[Extrapolation]:
+def _extrapolated(
+    entries: Sequence[Made], delta: float, cohort: CohortDisclosure, scales: Sequence[int]
+) -> list[Extrapolation]:
     """The same noise on the mean of a bigger cohort: z grows with the number of devices. User-level sums only."""
     if any(entry.use.mechanism is not Mechanism.SKELLAM for entry in entries):
         return []
     found = []
-    for devices in SCALES:
+    for devices in scales:
         factor = devices / max(cohort.contributions_median, 1)
         if factor <= 1:
             continue

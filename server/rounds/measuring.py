@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
 
-from common.crypto.signing import PublicKey, SigningKey, key_ring
+from common.crypto.signing import PublicKey, SigningKey
 from common.errors import CheckpointConflict, PolicyError, ReticentError
 from common.model import arrays
 from common.model.feature_spec import FeatureSpec
@@ -27,12 +27,16 @@ from server.registry.service import Registry
 from server.rounds.accounting import PROTECTED, Costs
 from server.rounds.charges import ChargeBook
 from server.rounds.checkpoint import Checkpoint, CheckpointStore
+from server.rounds.consent import RoundConsent
 from server.rounds.optimiser import OptimiserState
 from server.rounds.paid import evaluated
 from server.rounds.plan import Protection
 from server.rounds.release_rounds import Outcome, Rounds
 from server.rounds.training_config import TrainingConfig
+from server.settings import RoundConsentRule
 from server.storage import Database
+from server.transparency.keys import KeyRing
+from server.transparency.service import TransparencyLog
 
 SCOPE = "a device that took part in this measurement"
 
@@ -67,6 +71,7 @@ class Measurement:
     signer: SigningKey
     authorities: tuple[PublicKey, ...]
     lease_s: float = 20.0
+    round_consent: RoundConsentRule = RoundConsentRule.SERVICE
 
     def run(self, grid: Grid) -> Measured:
         """One session of ``config.task``.
@@ -95,8 +100,18 @@ class Measurement:
             policy_digest=self.policies.digests["privacy_budget"],
             signer=self.signer,
             authorities=self.authorities,
-            ledger=ServerLedger(self.database, self.policies.policies.privacy_budget),
+            ledger=ServerLedger(
+                self.database,
+                self.policies.policies.privacy_budget,
+                log=TransparencyLog(self.database, self.signer),
+            ),
             book=book,
+            consent=RoundConsent.at(
+                self.database,
+                rules=self.policies.policies.purposes,
+                signer=self.signer,
+                rule=self.round_consent,
+            ),
             beat=lambda: store.beat(lease),
         )
         try:
@@ -111,7 +126,7 @@ class Measurement:
     def _model(self) -> tuple[ModelSpec, arrays.Arrays]:
         """What is evaluated; for histograms any weights will do, so public ones are sent."""
         if self.config.task is Task.EVALUATE:
-            registry = Registry(self.database.sessions, key_ring(self.signer.public))
+            registry = Registry(self.database.sessions, KeyRing(self.database, self.signer.public))
             manifest, weights, _ = registry.verified(self.config.model_version or None)
             return manifest.model, weights
         model = self.config.model(self.spec)

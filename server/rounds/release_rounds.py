@@ -22,13 +22,14 @@ from common.privacy.distributed import decode_sum
 from common.privacy.parameters import UserDpParameters
 from common.privacy.updates import Vector
 from common.secagg.terms import SessionTerms
-from common.taxonomy import Masking, Task
+from common.taxonomy import Masking, Purpose, Task
 from common.wire.messages import ModelSpec, RoundInvitation
 from common.wire.signed import seal_invitation
 from policies.budget import PlannedRelease
 from server.ledger.service import ServerLedger
 from server.rounds.aggregation import Expected, mean_update
 from server.rounds.charges import CHARGED, RELEASED, Charge, ChargeBook
+from server.rounds.consent import RoundConsent
 from server.rounds.plan import Protection, header_of, new_session
 from server.rounds.secagg import SecureTally, Session, aggregate
 from server.rounds.strategy import Patience, run_round, sample_nodes
@@ -74,6 +75,7 @@ class Rounds:
         policy_digest: of the privacy budget document; devices compare it with their own.
         ledger: the server's, by device.
         book: the training's charged sessions.
+        consent: the service's own records, asked when a round starts and before an update is accepted.
         beat: keeps the checkpoint's lease.
     """
 
@@ -88,6 +90,7 @@ class Rounds:
     authorities: tuple[PublicKey, ...]
     ledger: ServerLedger
     book: ChargeBook
+    consent: RoundConsent
     beat: Callable[[], None]
 
     def train(self, number: int, model: arrays.Arrays, clip: float) -> Outcome:
@@ -111,7 +114,10 @@ class Rounds:
         Raises:
             TooFewSurvivors, SumOutOfRange: it failed; its charge stays.
             PolicyError: the policy does not have this task.
+            ConsentRefused: a privacy officer has stopped what it is for; what was charged stays charged.
         """
+        purposes = _purposes(task)
+        self.consent.check(purposes)
         patience = Patience(self.config.round_deadline_s, self.config.node_wait_s, beat=self.beat)
         nodes = sample_nodes(
             self.grid,
@@ -124,6 +130,7 @@ class Rounds:
         run = self._secure if self.protection.secure else self._plain
         try:
             found = run(nodes, invitation, model, patience)
+            self.consent.check(purposes)  # what was stopped meanwhile is not accepted
         except ReticentError as error:
             self.book.close(invitation.session, error.name)
             raise
@@ -155,6 +162,8 @@ class Rounds:
     ) -> Outcome:
         planned = self.protection.planned(Task.TRAIN, ())
         self.enter(invitation, planned, charged=0)
+        if not self.protection.noiseless:
+            self.ledger.charge_unnamed(self.run_id, invitation.session, planned)
         tally = run_round(
             self.grid,
             nodes,
@@ -205,6 +214,7 @@ class Rounds:
             devices_per_node_max=self.config.contributions_per_node_max,
             limit=lambda roster: self.protection.limit(segments, roster),
             draw=lambda offered, wanted: _draw(offered, wanted, (self.config.model_seed, invitation.round_number)),
+            refused=lambda identities: self.consent.refused(identities, _purposes(invitation.task)),
         )
         charging = _Charging(self, invitation, planned)
         total = aggregate(self.grid, nodes, session, charging=charging, patience=patience, tally=tally)
@@ -256,6 +266,11 @@ class _Charging:
     def charge(self, identities: Sequence[bytes]) -> Collection[bytes]:
         self.rounds.enter(self.invitation, self.planned, charged=len(identities))
         return self.rounds.ledger.reserve(self.rounds.run_id, self.invitation.session, self.planned, identities)
+
+
+def _purposes(task: Task) -> frozenset[Purpose]:
+    """What a person must have agreed to for a task."""
+    return frozenset({Purpose.MEASURE_AGGREGATE if task is Task.HISTOGRAM else Purpose.TRAIN_CONTRIBUTE})
 
 
 def noise_stddev(parameters: UserDpParameters, survivors: int, honest_min: int) -> float:

@@ -29,12 +29,16 @@ from server.rounds.accounting import PROTECTED, UNPROTECTED, Costs, disclose
 from server.rounds.charges import ChargeBook
 from server.rounds.checkpoint import Checkpoint, CheckpointStore, Lease, RoundRecord
 from server.rounds.clipping import fraction_within, next_clip
+from server.rounds.consent import RoundConsent
 from server.rounds.optimiser import OptimiserState, step
 from server.rounds.paid import calibrated, evaluated
 from server.rounds.plan import Protection
 from server.rounds.release_rounds import Outcome, Rounds
 from server.rounds.training_config import TrainingConfig
+from server.settings import RoundConsentRule
 from server.storage import Database
+from server.transparency.keys import KeyRing
+from server.transparency.service import TransparencyLog
 
 TRAINED_SO_FAR: Final = "a device that took part in every round of this training so far"
 
@@ -111,6 +115,7 @@ class Training:
     authorities: tuple[PublicKey, ...] = ()
     observer: Observer = watch_nothing
     lease_s: float = 20.0
+    round_consent: RoundConsentRule = RoundConsentRule.SERVICE
 
     def __post_init__(self) -> None:
         """Refuse what every device would refuse anyway."""
@@ -164,8 +169,18 @@ class Training:
             policy_digest=self.policies.digests["privacy_budget"],
             signer=self.signer,
             authorities=self.authorities,
-            ledger=ServerLedger(self.database, self.policies.policies.privacy_budget),
+            ledger=ServerLedger(
+                self.database,
+                self.policies.policies.privacy_budget,
+                log=TransparencyLog(self.database, self.signer),
+            ),
             book=ChargeBook(self.database, lease.run_id),
+            consent=RoundConsent.at(
+                self.database,
+                rules=self.policies.policies.purposes,
+                signer=self.signer,
+                rule=self.round_consent,
+            ),
             beat=lambda: store.beat(lease),
         )
 
@@ -299,6 +314,8 @@ class _Run:
                 training.protection, charges, [(row.roster, row.contributions) for row in history], self.costs
             ),
             signer=training.signer,
+            log=TransparencyLog(training.database, training.signer),
+            keys=KeyRing(training.database, training.signer.public),
         )
         self.store.finish(self.lease, manifest.version)
         lines = self.costs.totals(charges)

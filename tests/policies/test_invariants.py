@@ -319,6 +319,12 @@ def test_validity_and_retention() -> None:
     longer = PurposesPolicy.model_validate(document | {"validity_days_max": 90})
     with pytest.raises(InvariantViolated, match="validity_days_default 180 is above validity_days_max 90"):
         invariants.prove(policies(purposes=longer))
+    abroad = PurposesPolicy.model_validate(
+        document
+        | {"validity_days_max": 200, "jurisdictions": [{"code": "US", "validity_days": 201, "adult_age_years": 18}]}
+    )
+    with pytest.raises(InvariantViolated, match="in US a grant would outlive validity_days_max"):
+        invariants.prove(policies(purposes=abroad))
     held: Any = READ["retention"]
     days = {kind: days for kind, days in held["retention_days"].items() if kind != EventKind.SEARCH}
     with pytest.raises(InvariantViolated, match="no limit for search"):

@@ -101,6 +101,12 @@ class World:
         self.terms = SessionTerms(SESSION, LENGTH, BITS, COHORT, authorities(self.authority), 0.0)
         self.grid = FakeSecAggGrid(self.nodes, self.terms, HEADER)
         self.clock, self.tally, self.ledger = Clock(), SecureTally(), Ledger(self.grid)
+        self.withdrawn: dict[Stage, bytes] = {}  # from which stage on somebody has no consent any more
+
+    def refused(self, identities: Sequence[bytes]) -> set[bytes]:
+        """Whoever has withdrawn before or in the stage that was asked for last."""
+        sent = {Stage(message.metadata.message_type.removeprefix("train.")) for message in self.grid.sent}
+        return {identity for stage, identity in self.withdrawn.items() if stage in sent} & set(identities)
 
     def session(self, limit: int = 1 << 20) -> Session:
         return Session(
@@ -112,6 +118,7 @@ class World:
             devices_per_node_max=50,
             limit=lambda _roster: limit,
             draw=lambda offered, wanted: offered[:wanted],
+            refused=self.refused,
         )
 
     def run(self, limit: int = 1 << 20) -> UnmaskedSum:
@@ -204,6 +211,25 @@ def test_a_device_barred_at_the_last_moment_is_a_dropout(world: World) -> None:
     total = world.run()
     assert (world.tally.roster, world.tally.charged, len(total.survivors)) == (20, 19, 19)
     assert total.vector.tolist() == world.exact(total).tolist()
+
+
+@pytest.mark.parametrize("stage", [Stage.ADVERTISE, Stage.SHARE, Stage.MASK])
+def test_whose_consent_ends_in_a_stage_is_not_in_the_sum(world: World, stage: Stage) -> None:
+    """Asked at the start, before anybody is charged, and before each update is accepted; the others lose nothing."""
+    gone = world.nodes[10].devices[1].name
+    world.withdrawn = {stage: gone}
+    total = world.run()
+    assert gone not in total.identities
+    assert len(total.identities) == DEVICES - 1
+    assert world.tally.refused == {f"{stage.value}/ConsentRefused": 1}
+    assert (gone in world.ledger.charged) is (stage is Stage.MASK)
+    np.testing.assert_array_equal(total.vector, world.exact(total))
+
+
+def test_whose_consent_ends_after_the_update_was_accepted_is_in_the_sum(world: World) -> None:
+    """Control: it is the moment of acceptance that counts."""
+    world.withdrawn = {Stage.CONFIRM: world.nodes[10].devices[1].name}
+    assert len(world.run().identities) == DEVICES
 
 
 def test_one_identity_on_two_nodes_counts_once(world: World) -> None:

@@ -24,6 +24,7 @@ from common.privacy.accountant import epsilon
 from common.taxonomy import ConsentState, Purpose
 from server.app import train
 from server.registry.service import Registry
+from server.rounds import release_rounds
 from server.rounds.training import FinishedTraining, RoundReport, watch_nothing
 from server.storage import open_database
 from tests.flower.inline import InlineGrid
@@ -148,6 +149,37 @@ def test_the_budget_cap_holds_and_the_owner_is_told(tmp_path: Path, monkeypatch:
     assert outcomes(tight, 0, "n0-d0") == ["sent", "sent", "budget-exhausted"]
     with tight.node(0) as node:
         assert [refusal.reason.value for refusal in node.ledger.refusals(DeviceId("n0-d0"))] == ["budget-exhausted"]
+
+
+def test_the_server_is_charged_before_anybody_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that is lost stays charged; one that ends knows how many answered before their updates are used."""
+
+    def charged() -> list[tuple[int, int]]:
+        with sqlite3.connect(world.server.state_dir / "reticent.db") as connection:
+            return connection.execute("SELECT devices, unnamed FROM ledger_charge ORDER BY id").fetchall()
+
+    asked: Callable[..., object] = release_rounds.run_round
+    used: Callable[..., object] = release_rounds.mean_update
+    steps = []
+
+    def ask(*arguments: object, **more: object) -> object:
+        steps.append(charged())
+        if len(steps) > 1:
+            raise TooFewSurvivors("lost")
+        return asked(*arguments, **more)
+
+    def use(*arguments: object) -> object:
+        steps.append(charged())
+        return used(*arguments)
+
+    monkeypatch.setattr(release_rounds, "run_round", ask)
+    monkeypatch.setattr(release_rounds, "mean_update", use)
+    with pytest.raises(TooFewSurvivors, match="lost"):
+        run(world, num_server_rounds=2, round_attempts=1)
+    devices = steps[1][0][0]
+    assert devices > 0
+    assert steps == [[(0, 0)], [(devices, devices)], [(devices, devices), (0, 0)]]
+    assert charged() == steps[-1]
 
 
 def test_a_device_whose_storage_fails_is_left_out_and_the_others_go_on(world: World) -> None:

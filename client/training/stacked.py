@@ -1,0 +1,174 @@
+"""Plain SGD of many devices in place. Owns weights stacked contiguously by layer; clips, noises and decides nothing.
+
+Three products do nearly all of a step, each one call for all devices: ``inputs · jointᵀ``, its transpose for the
+gradient, and the head's. What numbers add to the logit directly is one more row of ``joint``, and products are added
+where the weights lie, so no gradient is ever stored. Biases are no column of it: a width of 33 is slower than 32.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+
+from client.training.ghost import Batch
+from client.training.layout import Layout
+from client.training.workspace import Workspace
+
+
+class Stack:
+    """K copies of a network's weights, or of sums to be added to them.
+
+    Attributes:
+        layout: what is where in the vectors that come and go.
+        joint: ``[K, H + 1, I]``: hidden weights, and below them those of the numbers that reach the logit directly. The
+            columns of embeddings hold 0 there, always.
+        bias: ``[K, H + 1]``, that of the logit behind the hidden ones.
+        head: ``[K, H + 1]``; the last is 1 in weights, always, and 0 in sums.
+        transposed, bias_row, head_row: the same memory as ``[K, I, H + 1]`` and twice ``[K, 1, H + 1]``.
+        table: ``[K * R, dim]``, the embeddings.
+        cells: ``[K * R]``, the wide table.
+    """
+
+    def __init__(self, layout: Layout, parts: tuple[torch.Tensor, ...], *, unit: float) -> None:
+        """Args: the layout, the five tensors, and what the last of each head always is: 1 in weights, 0 in sums."""
+        self.layout, self._parts, self._unit = layout, parts, unit
+        self.joint, self.bias, self.head, self.table, self.cells = parts
+        self._embedded = self.joint.shape[2] - layout.numbers
+        self.transposed, self.bias_row = self.joint.transpose(1, 2), self.bias.unsqueeze(1)
+        self.head_row, self._constant = self.head.unsqueeze(1), self.head[:, -1]
+
+    @classmethod
+    def zeros(cls, layout: Layout, count: int, space: Workspace, name: str) -> Self:
+        """Sums of nothing, in memory of this name."""
+        shapes = (
+            (count, layout.hidden + 1, max(layout.inputs, layout.numbers)),
+            (count, layout.hidden + 1),
+            (count, layout.hidden + 1),
+            (count * layout.rows, layout.dim),
+            (count * layout.rows,),
+        )
+        parts = (space.take(f"{name} {place}", *shape).zero_() for place, shape in enumerate(shapes))
+        return cls(layout, tuple(parts), unit=0.0)
+
+    @classmethod
+    def of(cls, layout: Layout, vector: torch.Tensor) -> Self:
+        """One copy of the weights of a vector ``[d]``."""
+        stack = cls.zeros(layout, 1, Workspace(vector), "")
+        stack.receive(vector)
+        return stack
+
+    def __len__(self) -> int:
+        """Number K of copies."""
+        return self.joint.shape[0]
+
+    def copies(self, count: int, space: Workspace) -> Stack:
+        """So many copies of a single one."""
+        parts = []
+        for place, part in enumerate(self._parts):
+            copies = space.take(f"weights {place}", count, *part.shape)
+            parts.append(copies.copy_(part).view(count * part.shape[0], *part.shape[1:]))
+        return Stack(self.layout, tuple(parts), unit=self._unit)
+
+    def first(self, count: int) -> Stack:
+        """Views of the first ``count`` copies; a single shared copy stays as it is."""
+        if len(self) in (1, count):
+            return self
+        parts = (part[: part.shape[0] // len(self) * count] for part in self._parts)
+        return Stack(self.layout, tuple(parts), unit=self._unit)
+
+    def add(self, other: Stack) -> None:
+        """Add sums."""
+        for part, more in zip(self._parts, other._parts, strict=True):
+            part.add_(more)
+
+    def receive(self, vector: torch.Tensor) -> None:
+        """Become the weights of a vector ``[d]``."""
+        for place, part in self._places():
+            place.copy_(vector[part].view_as(place))
+        self._unit = 1.0
+        self.head[:, -1] = 1
+
+    def vectors(self, result: torch.Tensor) -> torch.Tensor:
+        """All copies as vectors, written to ``[K, d]``."""
+        for place, part in self._places():
+            result[:, part].view(place.shape).copy_(place)
+        return result
+
+    def _places(self) -> tuple[tuple[torch.Tensor, slice], ...]:
+        """Views ``[K, …]`` of all weights, and where each lies in a vector."""
+        layout, units, copies = self.layout, self.layout.hidden, len(self)
+        hidden = slice(2 * units, layout.table)
+        return (
+            (self.head[:, :units], slice(units)),
+            (self.bias[:, :units], slice(units, 2 * units)),
+            (self.joint[:, :units, : layout.inputs], hidden),
+            (self.table.view(copies, layout.rows, layout.dim), slice(layout.table, layout.bias)),
+            (self.bias[:, units:], slice(layout.bias, layout.bias + 1)),
+            (self.joint[:, units, self._embedded :], slice(layout.bias + 1, layout.wide)),
+            (self.cells.view(copies, layout.rows), slice(layout.wide, layout.length)),
+        )
+
+    def descend(self, weights: Stack, batch: Batch, *, factor: float, space: Workspace) -> None:
+        """Add ``factor`` times each device's sum of gradients.
+
+        Args:
+            weights: as many copies, or one that all devices share; may be this stack itself, read before it is written.
+            batch: the records.
+            factor: minus the step size, say.
+            space: for what lies in between.
+        """
+        layout, devices, shape = self.layout, batch.devices, batch.numeric.shape[:3]
+        units, embedded = layout.hidden, self._embedded
+        inputs = batch.numeric.view(len(weights), -1, layout.numbers)
+        rows = None if not batch.fields else batch.categorical + _first_row(layout, len(weights), batch)
+        if rows is not None and embedded:
+            found = weights.table.index_select(0, rows.view(-1)).view(*inputs.shape[:2], -1)
+            inputs = torch.cat([found, inputs], -1, out=space.take("inputs", *inputs.shape[:2], weights.joint.shape[2]))
+        sums = space.take("hidden sums", *inputs.shape[:2], units + 1)
+        outward = space.take("outward", *sums.shape)
+        torch.baddbmm(weights.bias_row, inputs, weights.transposed, out=sums)
+        if units:
+            sums[..., :units].clamp_(min=0)
+        logits = torch.mul(sums, weights.head_row, out=outward).sum(-1, keepdim=True)
+        if rows is not None:
+            wide = weights.cells.index_select(0, rows.view(-1)).view(*inputs.shape[:2], -1)
+            logits.add_(wide.sum(-1, keepdim=True), alpha=layout.scale)
+        _by_logit(logits.view(shape), batch, factor)
+        # From here on the last column stands for what reaches the logit directly, whose gate is always open.
+        sums[..., units] = 1
+        torch.mul(logits, weights.head_row, out=outward)
+        torch.ops.aten.threshold_backward.grad_input(outward, sums, 0, grad_input=outward)
+        looked_up = None
+        if rows is not None and embedded:
+            looked_up = torch.bmm(outward, weights.joint[..., :embedded])
+        if len(weights) != devices:
+            outward, inputs, sums, logits = (
+                part.view(devices, -1, part.shape[-1]) for part in (outward, inputs, sums, logits)
+            )
+        self.joint.baddbmm_(outward.transpose(1, 2), inputs)
+        if embedded:
+            self.joint[:, units, :embedded] = 0
+        self.bias.add_(outward.sum(1))
+        self.head_row.baddbmm_(logits.transpose(1, 2), sums)
+        self._constant.fill_(self._unit)
+        if rows is None:
+            return
+        own = (batch.categorical + _first_row(layout, len(self), batch)).view(-1)
+        each = (logits * layout.scale).view(-1, 1).expand(-1, batch.fields)
+        self.cells.scatter_add_(0, own, each.reshape(-1))
+        if looked_up is not None:
+            self.table.index_add_(0, own, looked_up.view(-1, layout.dim))
+
+
+def _first_row(layout: Layout, copies: int, batch: Batch) -> torch.Tensor:
+    """Where the tables of each copy begin, int64 ``[copies, 1, 1, 1]``."""
+    return (torch.arange(copies, device=batch.labels.device) * layout.rows).view(-1, 1, 1, 1)
+
+
+def _by_logit(logits: torch.Tensor, batch: Batch, factor: float) -> None:
+    """Turn logits ``[K, m, V]`` into ``factor`` times the derivatives of the records' losses by them."""
+    logits.sigmoid_().sub_(batch.labels.unsqueeze(-1))
+    if batch.view_weights.shape[0] > 1:
+        logits.mul_(batch.view_weights)
+    logits.mul_(factor if batch.whole else (batch.present * factor).unsqueeze(-1))
