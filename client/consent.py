@@ -19,6 +19,7 @@ from typing import Final
 from client.pins import Pins
 from client.store.database import connect, named_errors, transaction
 from client.store.keys import DeviceId
+from common.crypto.signing import PublicKey
 from common.errors import InvalidReceipt, StoreError, TrustError
 from common.taxonomy import AgeBand, ConsentState, Purpose, RefusalReason
 from common.wire.documents import open_document
@@ -176,7 +177,8 @@ class Gate:
         """Verify and keep the service's word on how this device stands; what it refuses is refused here from now on.
 
         Raises:
-            UnknownSigner, TrustError: it does not verify, is for another subject, or is not of now. Nothing is kept.
+            UnknownSigner, TrustError: it does not verify, is for another subject, is not of now, or is older than one
+                that was heard before. Nothing is kept.
         """
         standing = open_document(jws, ConsentStanding, self._pins().keys)
         if standing.handle != self.handle(device):
@@ -184,6 +186,9 @@ class Gate:
         if not standing.issued_at - CLOCK_TOLERANCE_S <= self._now() < standing.expires_at:
             raise TrustError("this standing is not of now")
         with transaction(self._connection, WHAT):
+            held = self._connection.execute("SELECT jws FROM standings WHERE device = ?", (device,)).fetchone()
+            if held is not None and standing.issued_at < _issued(held[0], self._pins().keys):
+                raise TrustError("this standing is older than one that was heard before")
             self._connection.execute(
                 "INSERT OR REPLACE INTO standings VALUES (?1, ?2, (SELECT COALESCE(MAX(id), 0) FROM receipts WHERE "
                 "device = ?1))",
@@ -286,6 +291,10 @@ class _Known:
 
     snapshot: ConsentSnapshot
     nos: Mapping[Purpose, RefusalReason]
+
+
+def _issued(jws: str, keys: Mapping[str, PublicKey]) -> int:
+    return open_document(jws, ConsentStanding, keys).issued_at
 
 
 def _granted(numbered: Iterable[tuple[int, ConsentReceipt]]) -> dict[Purpose, int]:

@@ -153,7 +153,6 @@ class SignalReason(StrEnum):
     VENDOR_NOT_CONFIGURED = "vendor-not-configured"
     PUBLISHER_RESTRICTION = "publisher-restriction"
     OUTDATED = "outdated"
-
     TOO_LONG = "too-long"
     BAD_ALPHABET = "bad-alphabet"
     TRUNCATED = "truncated"

@@ -18,17 +18,18 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, MetaData, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
 import server
-from common.errors import StorageUnavailable
+from common.errors import MalformedInput, StorageUnavailable
 
 Transaction = Session
 """What services hand from one to another: they neither query nor see a row."""
 Sessions = Callable[[], AbstractContextManager[Session]]
 
 BUSY_TIMEOUT_MS: Final = 30_000
+_UNFIT: Final = "a number is too large, or a text holds what no database takes"
 _BEGIN: Final = "reticent_begin"
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
@@ -132,7 +133,10 @@ def open_database(url: str) -> Database:
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return Database(create_engine(parsed, pool_pre_ping=True, hide_parameters=True))
+        # Fixed here: in a snapshot of its own (a database may default to that) a decision that has waited for a
+        # withdrawal to commit would still not see it.
+        isolation = "READ COMMITTED"
+        return Database(create_engine(parsed, pool_pre_ping=True, hide_parameters=True, isolation_level=isolation))
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, hide_parameters=True)  # an SQL error must not carry a handle into a log
@@ -158,9 +162,15 @@ def load_metadata() -> MetaData:
 
 @contextmanager
 def _named_failures() -> Iterator[None]:
-    """A database that does not answer is one named error, without the statement that met it."""
+    """A database that does not answer, or cannot hold a value, is a named error, without the statement that met it."""
     try:
         yield
+    except DataError:
+        raise MalformedInput(_UNFIT) from None
+    except OverflowError as error:
+        if "SQLite" not in str(error):
+            raise
+        raise MalformedInput(_UNFIT) from None
     except (OperationalError, InterfaceError):
         raise StorageUnavailable("the database does not answer") from None
 

@@ -42,7 +42,7 @@ def bundle(out: Path, *, personal: bool) -> str:
     )
 
 
-def verify(path: Path, key: str, kept: Sequence[Path], *, as_json: bool) -> int:
+def verify(path: Path, key: str, kept: Sequence[Path], *, as_json: bool, every_signature: bool = False) -> int:
     """Verify a bundle and say what was found; the exit status: 0, not genuine, or genuine and not complete.
 
     Raises:
@@ -53,7 +53,7 @@ def verify(path: Path, key: str, kept: Sequence[Path], *, as_json: bool) -> int:
     from cli.evidence.trust import read_key
     from cli.evidence.verify import verify_bundle
 
-    report = verify_bundle(path, read_key(key), kept)
+    report = verify_bundle(path, read_key(key), kept, every_signature=every_signature)
     if as_json:
         print(report_json(report))  # noqa: T201 - what was asked for, and nothing else
     else:

@@ -6,36 +6,28 @@ import base64
 import hashlib
 import itertools
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from pydantic import ValidationError
 
 from cli.evidence.archive import EvidenceArchive
 from cli.evidence.promises import Promises
+from cli.evidence.receipts import check_receipts
 from common.crypto.signing import PublicKey, signer_of
 from common.errors import ReticentError
 from common.model.manifest import read_manifest
 from common.taxonomy import Tampering
 from common.transparency.findings import Finding, Gap
-from common.transparency.hashes import PackedTree
-from common.transparency.history import whole_lines
+from common.transparency.history import History, whole_lines
 from common.transparency.tree import verify_consistency, verify_inclusion
 from common.wire import evidence as names
 from common.wire.documents import open_document
-from common.wire.messages import Catalogue, ConsentReceipt
+from common.wire.messages import Catalogue
 from policies.notices import Notice
 from server.registry.card import card_json, card_of
-
-SIGNATURES_MAX: Final = 2_000
-"""Receipts whose own signature is verified beside their digest in the log."""
-
-
-class _Receipt(msgspec.Struct, gc=False):
-    receipt_id: str
-    seq: int | None
-    jws: str
 
 
 class _Charge(msgspec.Struct, gc=False):
@@ -49,12 +41,21 @@ class Documents:
         findings: the first bad row of each file.
         gaps: what is promised and not there, or there and promised by nobody.
         counts: how many of each were found to be good.
+        signatures: of how many receipts the own signature was verified.
     """
 
     def __init__(
-        self, archive: EvidenceArchive, promises: Promises, tree: PackedTree, keys: Mapping[str, PublicKey]
+        self,
+        archive: EvidenceArchive,
+        promises: Promises,
+        log: History,
+        keys: Mapping[str, PublicKey],
+        *,
+        every_signature: bool = False,
     ) -> None:
-        self._archive, self._promises, self._tree, self._keys = archive, promises, tree, keys
+        self._every_signature, self.signatures = every_signature, 0
+        self._archive, self._promises, self._tree, self._keys = archive, promises, log.tree, keys
+        self._began = log.times[0] if len(log) else 0
         self.findings: list[Finding] = []
         self.gaps: list[Gap] = []
         self.counts: dict[str, int] = {}
@@ -74,60 +75,33 @@ class Documents:
     # ── receipts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _receipts(self) -> None:
-        seen, older, good = set[int](), 0, 0
-        for row, line in enumerate(self._lines(names.RECEIPTS)):
-            try:
-                receipt = msgspec.json.decode(line, type=_Receipt)
-            except (msgspec.DecodeError, ValueError):
-                self._bad(Tampering.EDIT, names.RECEIPTS, row, "this is not a receipt")
-                return
-            fault = self._receipt(receipt, signature=row < SIGNATURES_MAX or receipt.seq is None)
-            if fault is not None:
-                self._bad(fault[0], names.RECEIPTS, row, fault[1])
-                return
-            good += 1
-            if receipt.seq is None:
-                older += 1
-            elif receipt.seq in seen:
-                self._bad(Tampering.FORGERY, names.RECEIPTS, row, "a second receipt for one entry of the log")
-                return
-            else:
-                seen.add(receipt.seq)
-        self.counts["receipts"] = good
-        self._gap(names.RECEIPTS, len(self._promises.receipts.keys() - seen), "receipts that the log speaks of")
-        if older:
-            self.gaps.append(Gap(names.RECEIPTS, older, "receipts are older than the log", expected=True))
-
-    def _receipt(self, receipt: _Receipt, *, signature: bool) -> tuple[Tampering, str] | None:
-        if receipt.seq is not None:
-            promised = self._promises.receipts.get(receipt.seq)
-            if promised is None:
-                return Tampering.FORGERY, f"the log's entry {receipt.seq} is not about a receipt"
-            if hashlib.sha256(receipt.jws.encode()).hexdigest().encode() != promised:
-                return Tampering.EDIT, f"it is not the receipt that the log's entry {receipt.seq} speaks of"
-        if not signature:
-            return None
-        try:
-            opened = open_document(receipt.jws, ConsentReceipt, self._keys)
-        except ReticentError as error:
-            return Tampering.FORGERY, f"its signature does not verify ({error.name})"
-        if opened.receipt_id != receipt.receipt_id:
-            return Tampering.EDIT, "it is listed under another receipt's name"
-        return None
+        promised = self._promises.receipts
+        found = check_receipts(
+            self._lines(names.RECEIPTS), promised, self._keys, began=self._began, every=self._every_signature
+        )
+        self.counts["receipts"], self.signatures = found.good, found.signatures
+        if found.finding is not None:
+            self.findings.append(found.finding)
+            return
+        self._gap(names.RECEIPTS, len(promised.keys() - found.seen), "receipts that the log speaks of")
+        if found.older:
+            self.gaps.append(Gap(names.RECEIPTS, found.older, "receipts are older than the log", expected=True))
 
     # ── the ledger ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _charges(self) -> None:
         last = self._charged()
-        due, order, unlogged, good, before = dict(last), sorted(last), 0, 0, -1
+        due, order, unlogged, good, before = dict(last), deque(sorted(last)), 0, 0, -1
         for row, line in enumerate(self._lines(names.CHARGES)):
             try:
                 charge = json.loads(line)
                 number, seq = int(charge["charge"]), charge.pop("seq")
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self._bad(Tampering.EDIT, names.CHARGES, row, "this is not a charge")
                 return
-            missing = next((one for one in order if before < one < number), None)
+            while order and order[0] <= before:
+                order.popleft()
+            missing = order[0] if order and order[0] < number else None
             if number <= before or missing is not None:
                 kind = Tampering.REORDERING if number <= before else Tampering.DELETION
                 said = "charges are not in their order" if number <= before else f"charge {missing} is missing here"
@@ -249,7 +223,7 @@ class Documents:
             for row, line in enumerate(self._lines(name)):
                 try:
                     verify(json.loads(line))
-                except (ReticentError, ValueError, KeyError, TypeError, IndexError):
+                except (ReticentError, ValueError, KeyError, TypeError, IndexError, RecursionError):
                     self._bad(Tampering.EDIT, name, row, "the proof proves nothing about this log")
                     break
                 good += 1

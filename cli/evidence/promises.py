@@ -13,7 +13,7 @@ from common.transparency.records import RecordLine
 
 _DIGEST: Final = b'"receipt_sha256":"'
 """In canonical JSON these bytes are the name of a member: within a text the quotes would be escaped."""
-_RARE: Final = frozenset({LogKind.POLICY, LogKind.NOTICE, LogKind.CATALOGUE, LogKind.MODEL})
+_HEARD: Final = (LogKind.CONSENT, LogKind.CHARGE, LogKind.POLICY, LogKind.NOTICE, LogKind.CATALOGUE, LogKind.MODEL)
 
 
 @dataclass(slots=True)
@@ -40,15 +40,16 @@ class Promises:
     def hear(self, lines: Sequence[RecordLine], log: History) -> None:
         """Records that are what their entries commit to."""
         receipts, charges = self.receipts, self.charges
-        for line, kind in zip(lines, log.kinds([line.seq for line in lines]), strict=True):
+        for at, kind in log.of_kinds([line.seq for line in lines], _HEARD):
+            line = lines[at]
             if kind is LogKind.CONSENT:
                 record = bytes(line.record)
-                at = record.find(_DIGEST)
-                if at >= 0:
-                    receipts[line.seq] = record[at + len(_DIGEST) : at + len(_DIGEST) + 64]
+                name = record.find(_DIGEST)
+                if name >= 0:
+                    receipts[line.seq] = record[name + len(_DIGEST) : name + len(_DIGEST) + 64]
             elif kind is LogKind.CHARGE:
                 charges[line.seq] = bytes(line.record)
-            elif kind in _RARE:
+            else:
                 self._heard(line.seq, kind, bytes(line.record))
 
     def _heard(self, seq: int, kind: LogKind, record: bytes) -> None:

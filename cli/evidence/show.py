@@ -27,6 +27,9 @@ def show_report(report: Report) -> None:
     for name, count in report.counts.items():
         table.add_row(name, f"{count:,}")
     console.print(table)
+    receipts = report.counts.get("receipts", 0)
+    if receipts:
+        console.print(_signatures(report.signatures, receipts), style="dim", soft_wrap=True)
     if report.genuine:
         console.print("[bold green]INTEGRITY[/]     everything that is here is what was signed")
     else:
@@ -49,6 +52,15 @@ def show_report(report: Report) -> None:
             soft_wrap=True,
         )
     console.print(f"{report.seconds:.2f} s", style="dim")
+
+
+def _signatures(checked: int, receipts: int) -> str:
+    if checked == receipts:
+        return f"Signatures of receipts: all {receipts:,} verified"
+    return (
+        f"Signatures of receipts: {checked:,} of {receipts:,} verified, drawn at random; all {receipts:,} are those "
+        "whose digests the signed log holds. Every signature: --all-signatures"
+    )
 
 
 def report_json(report: Report) -> str:

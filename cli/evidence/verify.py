@@ -45,6 +45,7 @@ class Report:
         counts: good ones of each kind.
         keys: how many keys are trusted.
         kept: how many checkpoints from elsewhere were held beside it.
+        signatures: of how many receipts the own signature was verified, beside the digests of all in the signed log.
         seconds: how long it took.
     """
 
@@ -55,6 +56,7 @@ class Report:
     signed_at: int = 0
     keys: int = 0
     kept: int = 0
+    signatures: int = 0
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
@@ -71,13 +73,14 @@ class Report:
         return all(gap.expected for gap in self.gaps)
 
 
-def verify_bundle(path: Path, key: PublicKey, kept: Sequence[Path] = ()) -> Report:
+def verify_bundle(path: Path, key: PublicKey, kept: Sequence[Path] = (), *, every_signature: bool = False) -> Report:
     """Verify an evidence bundle.
 
     Args:
         path: the archive.
         key: the public key, from elsewhere than the bundle.
         kept: files with checkpoints that were kept elsewhere.
+        every_signature: verify the signature of every receipt, however many there are.
 
     Raises:
         InputError: there is no such archive, or it is not one.
@@ -85,7 +88,7 @@ def verify_bundle(path: Path, key: PublicKey, kept: Sequence[Path] = ()) -> Repo
     """
     began = time.perf_counter()
     with EvidenceArchive(path) as archive:
-        report = _Verification(archive, key).run(kept)
+        report = _Verification(archive, key, every_signature=every_signature).run(kept)
     report.seconds = time.perf_counter() - began
     return report
 
@@ -93,7 +96,8 @@ def verify_bundle(path: Path, key: PublicKey, kept: Sequence[Path] = ()) -> Repo
 class _Verification:
     """One verification."""
 
-    def __init__(self, archive: EvidenceArchive, key: PublicKey) -> None:
+    def __init__(self, archive: EvidenceArchive, key: PublicKey, *, every_signature: bool) -> None:
+        self._every_signature = every_signature
         self._archive, self._key, self._report = archive, key, Report()
 
     def run(self, kept_paths: Sequence[Path]) -> Report:
@@ -116,11 +120,12 @@ class _Verification:
         self._settle(log, judgement, records, own, kept)
         # (6) what they speak of
         if not judgement.findings and records.finding is None:
-            documents = Documents(archive, promises, log.tree, keys)
+            documents = Documents(archive, promises, log, keys, every_signature=self._every_signature)
             documents.check()
             report.findings += documents.findings
             report.gaps += documents.gaps
             report.counts |= documents.counts
+            report.signatures = documents.signatures
         # (7) the files
         self._files(manifest)
         return report
@@ -158,7 +163,7 @@ class _Verification:
         for row, line in enumerate(filter(None, self._archive.read(names.CHECKPOINTS).split(b"\n"))):
             try:
                 found.append(open_checkpoint(str(json.loads(line)["note"]), keys, origin=origin))
-            except (TrustError, ValueError, KeyError, TypeError) as error:
+            except (TrustError, ValueError, KeyError, TypeError, RecursionError) as error:
                 said = str(error) if isinstance(error, TrustError) else "this is no checkpoint"
                 self._report.findings.append(Finding(Tampering.FORGERY, names.CHECKPOINTS, row, said))
                 break

@@ -34,6 +34,11 @@ def write_private(path: Path, data: bytes) -> None:
         os.link(temporary, path)  # unlike a rename, a link never replaces what is there
     finally:
         temporary.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # its name is durable too, before anybody relies on it
+    finally:
+        os.close(folder)
 
 
 def save(key: SigningKey, path: Path) -> None:

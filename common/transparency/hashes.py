@@ -6,15 +6,25 @@ Every level is one ``bytes``: the nodes of complete subtrees side by side, 32 by
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from common.transparency.tree import HASH_BYTES, Node, range_hash
+from common.transparency.tree import HASH_BYTES, LEAF_PREFIX, NODE_PREFIX, Node, range_hash
+
+_PAIR: Final = 2 * HASH_BYTES
+_PIECE: Final = 2_048 * _PAIR
+"""Nodes that are hashed at once: what is made for them stays in the processor's cache."""
 
 
 def pack_leaves(lines: Sequence[bytes]) -> bytes:
     """Leaf hashes of many lines, side by side."""
+    return pack_hashes([LEAF_PREFIX + line for line in lines])
+
+
+def pack_hashes(prefixed: Iterable[bytes]) -> bytes:
+    """SHA-256 of each, side by side."""
     sha256 = hashlib.sha256
-    return b"".join([sha256(b"\x00" + line).digest() for line in lines])
+    return b"".join([sha256(line).digest() for line in prefixed])
 
 
 class PackedTree:
@@ -55,6 +65,10 @@ class PackedTree:
 
 
 def _above(level: bytes) -> bytes:
-    sha256, pair = hashlib.sha256, 2 * HASH_BYTES
-    whole = len(level) - len(level) % pair
-    return b"".join([sha256(b"\x01" + level[at : at + pair]).digest() for at in range(0, whole, pair)])
+    whole = len(level) - len(level) % _PAIR
+    return b"".join([_pairs(level[at : min(at + _PIECE, whole)]) for at in range(0, whole, _PIECE)])
+
+
+def _pairs(level: bytes) -> bytes:
+    sha256 = hashlib.sha256
+    return b"".join([sha256(NODE_PREFIX + level[at : at + _PAIR]).digest() for at in range(0, len(level), _PAIR)])

@@ -7,15 +7,16 @@ that does not decode is kept by its hash and named.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from common.taxonomy import LogKind
-from common.transparency.hashes import PackedTree, pack_leaves
+from common.transparency.hashes import PackedTree, pack_hashes
 from common.transparency.leaf import Leaf
-from common.transparency.tree import HASH_BYTES
+from common.transparency.tree import HASH_BYTES, LEAF_PREFIX
 
 NOBODY: Final = bytes(HASH_BYTES)
 """Stands for the commitment of an entry about nobody, in columns."""
@@ -60,18 +61,20 @@ class History:
         self._actors, self._actor_of = dict[str, int](), array("l")
         hashes, payloads, subjects = [], [], []
         for chunk in chunks:
-            raw = chunk.split(b"\n")
-            if not raw[-1]:
+            # A line feed is the end of a line and nothing else: every line with the prefix that its hash has.
+            raw = (LEAF_PREFIX + chunk).replace(b"\n", b"\n" + LEAF_PREFIX).split(b"\n")
+            if len(raw[-1]) == len(LEAF_PREFIX):
                 raw.pop()
-            hashes.append(pack_leaves(raw))
-            lines = _decoded(chunk, raw)
-            self.seqs.extend([line.seq for line in lines])
-            self.times.extend([line.time for line in lines])
-            self._kinds.extend([_NUMBER_OF[line.kind] for line in lines])
-            actors = self._actors
-            self._actor_of.extend([actors.setdefault(line.actor, len(actors)) for line in lines])
-            payloads.append(b"".join([line.payload_commit for line in lines]))
-            subjects.append(b"".join([line.subject_commit or NOBODY for line in lines]))
+            hashes.append(pack_hashes(raw))
+            columns = _decoded(chunk, raw)
+            self.seqs.extend(columns.seqs)
+            self.times.extend(columns.times)
+            self._kinds += bytes(map(_NUMBER_OF.__getitem__, columns.kinds))
+            for actor in set(columns.actors) - self._actors.keys():
+                self._actors[actor] = len(self._actors)
+            self._actor_of.extend(map(self._actors.__getitem__, columns.actors))
+            payloads.append(b"".join(columns.payloads))
+            subjects.append(b"".join(columns.subjects))
         self.payloads, self.subjects = b"".join(payloads), b"".join(subjects)
         self.tree = PackedTree(b"".join(hashes))
 
@@ -98,10 +101,12 @@ class History:
         """What an entry is about."""
         return _KINDS[self._kinds[row]]
 
-    def kinds(self, rows: Iterable[int]) -> list[LogKind]:
-        """What some entries are about."""
-        numbers = self._kinds
-        return [_KINDS[numbers[row]] for row in rows]
+    def of_kinds(self, rows: Sequence[int], wanted: Iterable[LogKind]) -> list[tuple[int, LogKind]]:
+        """Which of some entries are of some kinds: their places among ``rows``, and what they are about."""
+        there = np.zeros(len(_KINDS), np.bool_)
+        there[[_NUMBER_OF[kind.value] for kind in wanted]] = True
+        numbers = np.frombuffer(self._kinds, np.uint8)[np.asarray(rows, np.int64)]
+        return [(int(at), _KINDS[numbers[at]]) for at in np.flatnonzero(there[numbers])]
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -118,30 +123,43 @@ def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _decoded(chunk: bytes, raw: list[bytes]) -> list[Line]:
+class _Columns:
+    """Lines by column."""
+
+    __slots__ = ("actors", "kinds", "payloads", "seqs", "subjects", "times")
+
+    def __init__(self, lines: list[Line]) -> None:
+        self.seqs, self.times = [line.seq for line in lines], [line.time for line in lines]
+        self.kinds, self.actors = [line.kind for line in lines], [line.actor for line in lines]
+        self.payloads = [line.payload_commit for line in lines]
+        self.subjects = [NOBODY if line.subject_commit is None else line.subject_commit for line in lines]
+
+    @property
+    def valid(self) -> bool:
+        """Whether every field of every line has its form."""
+        if not self.seqs:
+            return True
+        return (
+            set(self.kinds) <= _NUMBER_OF.keys()
+            and set(map(len, self.payloads)) == {HASH_BYTES}
+            and set(map(len, self.subjects)) == {HASH_BYTES}
+            and min(self.seqs) >= 0
+            and min(self.times) >= 0
+            and max(self.seqs) < _NUMBER_END
+            and max(self.times) < _NUMBER_END
+        )
+
+
+def _decoded(chunk: bytes, raw: list[bytes]) -> _Columns:
     try:
         lines = _DECODER.decode_lines(chunk)
     except (msgspec.DecodeError, ValueError):
         lines = []
-    if len(lines) == len(raw) and _valid(lines):
-        return lines
-    return [_one(line) for line in raw]
-
-
-def _valid(lines: list[Line]) -> bool:
-    """Whether every field of every line has its form, looked at column by column."""
-    if not lines:
-        return True
-    seqs, times = [line.seq for line in lines], [line.time for line in lines]
-    return (
-        {line.kind for line in lines} <= _NUMBER_OF.keys()
-        and {len(line.payload_commit) for line in lines} == {HASH_BYTES}
-        and {len(line.subject_commit) for line in lines if line.subject_commit is not None} <= {HASH_BYTES}
-        and min(seqs) >= 0
-        and min(times) >= 0
-        and max(seqs) < _NUMBER_END
-        and max(times) < _NUMBER_END
-    )
+    if len(lines) == len(raw):
+        columns = _Columns(lines)
+        if columns.valid:
+            return columns
+    return _Columns([_one(line[len(LEAF_PREFIX) :]) for line in raw])
 
 
 def _one(raw: bytes) -> Line:
@@ -149,4 +167,4 @@ def _one(raw: bytes) -> Line:
         line = _DECODER.decode(raw)
     except (msgspec.DecodeError, ValueError):
         return _BLANK
-    return line if _valid([line]) else _BLANK
+    return line if _Columns([line]).valid else _BLANK

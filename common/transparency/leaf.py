@@ -22,6 +22,8 @@ from common.errors import MalformedInput
 from common.taxonomy import LogKind
 
 SALT_BYTES: Final = 32
+_quoted: Final = json.encoder.encode_basestring
+"""A text as RFC 8785 has it: JSON's short escapes, the other control characters by number, all else as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Leaf:
         """
         subject = "null" if self.subject_commit is None else f'"{text_of(self.subject_commit)}"'
         line = (
-            f'{{"actor":{json.dumps(self.actor, ensure_ascii=False)},"kind":"{self.kind.value}",'
+            f'{{"actor":{_quoted(self.actor)},"kind":"{self.kind.value}",'
             f'"payload_commit":"{text_of(self.payload_commit)}","seq":{self.seq},'
             f'"subject_commit":{subject},"time":{self.time}}}'
         )
@@ -103,7 +105,16 @@ class Opening:
         """SHA-256 of salt and ``{"subject": …}``; None where the entry is about nobody."""
         if self.subject is None or self.subject_salt is None:
             return None
-        return hashlib.sha256(self.subject_salt + canonical({"subject": self.subject})).digest()
+        return hashlib.sha256(self.subject_salt + subject_text(self.subject)).digest()
+
+
+def subject_text(subject: str) -> bytes:
+    """The RFC 8785 bytes of ``{"subject": …}``.
+
+    Raises:
+        UnicodeEncodeError: it is not text.
+    """
+    return f'{{"subject":{_quoted(subject)}}}'.encode()
 
 
 def text_of(data: bytes) -> str:

@@ -6,8 +6,6 @@ Entries about nobody are never erased, so a missing record of theirs is named.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,8 +16,9 @@ import numpy as np
 from common.errors import MalformedInput
 from common.taxonomy import Tampering
 from common.transparency.findings import Finding, Gap
-from common.transparency.history import NOBODY, History
-from common.transparency.leaf import SALT_BYTES
+from common.transparency.hashes import pack_hashes
+from common.transparency.history import History
+from common.transparency.leaf import SALT_BYTES, subject_text
 from common.transparency.tree import HASH_BYTES
 
 RECORDS: Final = "log/records.jsonl"
@@ -98,20 +97,10 @@ def encode_record(
 
 def _first_wrong(lines: list[RecordLine], seqs: np.ndarray[tuple[int], np.dtype[np.int64]], log: History) -> int | None:
     """The first line that does not open its entry."""
-    sha256, quoted = hashlib.sha256, json.encoder.encode_basestring
-    if {len(line.salt) for line in lines} != {SALT_BYTES}:
+    if set(map(len, [line.salt for line in lines])) != {SALT_BYTES}:
         return next(at for at, line in enumerate(lines) if len(line.salt) != SALT_BYTES)
-    payloads = b"".join([sha256(line.salt + line.record).digest() for line in lines])
-    subjects = b"".join(
-        [
-            NOBODY
-            if line.subject is None
-            else sha256(
-                (line.subject_salt or b"") + f'{{"subject":{quoted(line.subject)}}}'.encode("utf-8", "replace")
-            ).digest()
-            for line in lines
-        ]
-    )
+    payloads = pack_hashes([line.salt + line.record for line in lines])
+    subjects = _subjects(lines)
     wrong = None
     for found, committed in ((payloads, log.payloads), (subjects, log.subjects)):
         due = np.frombuffer(committed, np.uint8).reshape(-1, HASH_BYTES)[seqs]
@@ -119,6 +108,18 @@ def _first_wrong(lines: list[RecordLine], seqs: np.ndarray[tuple[int], np.dtype[
         if differing.size:
             wrong = min(int(differing[0]), len(lines) if wrong is None else wrong)
     return wrong
+
+
+def _subjects(lines: list[RecordLine]) -> bytes:
+    """What the lines commit to as whom they are about, packed."""
+    about = [line for line in lines if line.subject is not None]
+    texts = [subject_text(line.subject or "") for line in about]
+    found = pack_hashes([(line.subject_salt or b"") + text for line, text in zip(about, texts, strict=True)])
+    if len(about) == len(lines):
+        return found
+    columns = np.zeros((len(lines), HASH_BYTES), np.uint8)
+    columns[[line.subject is not None for line in lines]] = np.frombuffer(found, np.uint8).reshape(-1, HASH_BYTES)
+    return columns.tobytes()
 
 
 def _missing(log: History, there: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[Gap, ...]:

@@ -17,8 +17,8 @@ from common.errors import ContractError, InvalidProof
 
 HASH_BYTES: Final = 32
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
-_LEAF: Final = b"\x00"
-_NODE: Final = b"\x01"
+LEAF_PREFIX: Final = b"\x00"
+NODE_PREFIX: Final = b"\x01"
 
 
 class Node(NamedTuple):
@@ -39,12 +39,12 @@ Range = tuple[int, int]
 
 def leaf_hash(leaf: bytes) -> bytes:
     """Hash of a leaf."""
-    return hashlib.sha256(_LEAF + leaf).digest()
+    return hashlib.sha256(LEAF_PREFIX + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Hash of an inner node."""
-    return hashlib.sha256(_NODE + left + right).digest()
+    return hashlib.sha256(NODE_PREFIX + left + right).digest()
 
 
 # ── structure ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -96,7 +96,7 @@ class Repeats:
     def finish(self, ticket: Ticket, answer: Answer, *, subject: str | None = None) -> None:
         """Keep the answer. What is about a subject who has been erased meanwhile is not kept."""
         with self._database.write() as session:
-            if subject is not None and subjects.enrolled_key(session, subject) is None:
+            if subject is not None and subjects.subject(session, subject, lock="decide") is None:
                 repository.release(session, ticket.digest, ticket.started_at)
                 return
             mark = None if subject is None else self._mac("subject", subject)

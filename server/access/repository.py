@@ -87,6 +87,12 @@ def expire(session: Session, key_id: str, *, at: int) -> None:
     session.exec(update(ApiKey).where(col(ApiKey.key_id) == key_id).values(expires_at=at))
 
 
+def succeeded(session: Session, key: StoredKey) -> bool:
+    """Whether a key was rotated: its lineage has a later one."""
+    later = select(ApiKey.key_id).where(ApiKey.lineage == key.lineage, col(ApiKey.created_at) > key.created_at)
+    return session.exec(later.limit(1)).first() is not None
+
+
 def use(session: Session, key_id: str, *, day: int) -> None:
     """Note that a key was used on a day."""
     session.exec(update(ApiKey).where(col(ApiKey.key_id) == key_id).values(last_used_day=day))

@@ -1,8 +1,8 @@
 """API keys over HTTP.
 
-Admins hand out keys of applications, advertisers and admins; privacy officers those of officers and auditors. So nobody
-who may not see subjects' data can make a key that does. The first officer's key is made on the machine itself
-(``reticent server create-key``). A key is rotated by its holder only.
+Admins hand out keys of applications, advertisers and admins; privacy officers those of auditors. So nobody who may not
+see subjects' data can make a key that does. Officers' keys are made on the machine itself (``reticent server
+create-key``): an officer who could issue one would be the second officer too. A key is rotated by its holder only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/api-keys", tags=["administration"])
 
 MAY_ISSUE: Final[Mapping[Role, frozenset[Role]]] = {
     Role.ADMIN: frozenset({Role.APP_BACKEND, Role.ADVERTISER, Role.ADMIN}),
-    Role.PRIVACY_OFFICER: frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR}),
+    Role.PRIVACY_OFFICER: frozenset({Role.AUDITOR}),
 }
 Days = Annotated[int, Field(ge=1, le=3660)]
 

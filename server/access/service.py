@@ -22,7 +22,7 @@ from common.taxonomy import LogKind, Role
 from server.access import repository
 from server.access.principal import Principal as Principal  # noqa: PLC0414 - where other rooms look for it
 from server.access.repository import StoredKey
-from server.storage import Database, Transaction
+from server.storage import Database, Transaction, exclusive
 
 DAYS_DEFAULT: Final = 365
 OVERLAP_HOURS_DEFAULT: Final = 24
@@ -115,26 +115,31 @@ class AccessService:
     ) -> IssuedKey:
         """A new key in place of an old one, which stays valid for the overlap and no longer than it would have.
 
-        Only whoever calls with the old key may do so: a key that somebody else can make is not its holder's.
+        Only whoever calls with the old key may do so: a key that somebody else can make is not its holder's. And only
+        once: who has stolen a key must not get a successor of their own. The new one lives no longer than the old one
+        was issued for.
 
         Raises:
             NotFound: there is no such key, or it is no longer valid.
-            NotAllowed: it is not the caller's.
+            NotAllowed: it is not the caller's, or it was rotated before.
         """
         now = int(self._clock())
         with self._database.write() as session:
+            exclusive(session, f"api-key/{key_id}")
             old = repository.by_id(session, key_id)
             if by.key_id != key_id:
                 raise NotAllowed("a key is rotated with that key itself")
             if old is None or old.revoked_at is not None or old.expires_at <= now:
                 raise NotFound("no such API key")
+            if repository.succeeded(session, old):
+                raise NotAllowed("this key was rotated before; use its successor")
             token = _token(old.role)
             fresh = replace(
                 old,
                 key_id=f"key_{secrets.token_urlsafe(9)}",
                 key_hash=self._hash(token),
-                created_at=now,
-                expires_at=now + days * DAY_S,
+                created_at=max(now, old.created_at + 1),  # later, so that it is seen to be the successor
+                expires_at=now + min(days * DAY_S, old.expires_at - old.created_at),
             )
             repository.insert(session, fresh)
             repository.expire(session, key_id, at=min(old.expires_at, now + overlap_hours * 3600))

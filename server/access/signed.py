@@ -78,8 +78,13 @@ class SignedRequests:
         return Principal(Role.DEVICE, signed.keyid, found.app_id, credential=f"device:{signed.keyid}")
 
     def known(self, session: Transaction, handle: str) -> bool:
-        """Whether a subject of this handle is enrolled."""
-        return subjects.enrolled_key(session, handle) is not None
+        """Whether a subject of this handle is enrolled; an erasure waits for the end of this transaction."""
+        return subjects.subject(session, handle, lock="decide") is not None
+
+    def identity(self, handle: str) -> bytes | None:
+        """The public key that a subject's device enrolled, by which the ledger knows it."""
+        found = self._key(handle, _Subject())
+        return None if found is None else found.raw
 
     def _key(self, keyid: str, found: _Subject) -> PublicKey | None:
         with self._database.read() as session:

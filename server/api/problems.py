@@ -81,4 +81,6 @@ def _own() -> dict[tuple[str, int], str]:
 
 
 def _tree(root: type[ReticentError]) -> list[type[ReticentError]]:
-    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
+    """The errors that a service can meet: those of the shared tree and of its own rooms, whatever else is imported."""
+    known = [child for child in root.__subclasses__() if child.__module__.startswith(("common.", "server."))]
+    return [root, *(found for child in known for found in _tree(child))]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
-from common.errors import NotAllowed
+from common.errors import NotAllowed, NotFound
 from common.taxonomy import LogKind, Role
 from server.access.limits import ENROLMENT
 from server.access.principal import PERSONS, Principal
@@ -93,8 +93,11 @@ ACCESS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
 READING_POSTS: Final = frozenset({"/v1/consents/check", "/v1/receipts/verify", "/v1/signals/decode"})
 """POSTs that write nothing: their body is the question."""
 
-DECIDED_ANEW: Final = frozenset({"/v1/decisions"})
-"""Writing POSTs whose answer is never repeated: a placement from before a withdrawal must not be given again."""
+DECIDED_ANEW: Final = frozenset(
+    {"/v1/decisions", "/v1/consents/withdraw", "/v1/consents/invalidate", "/v1/controls/kill"}
+)
+"""Writing POSTs whose answer is never repeated but made anew. A placement from before a withdrawal must not be given
+again; and what ends something ends it each time (to do it twice is harmless), even if it was granted meanwhile."""
 
 NO_CREDENTIAL: Final = frozenset(path for (method, path), roles in ACCESS.items() if method == "POST" and not roles)
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -122,9 +125,22 @@ async def authorise(request: Request, services: ServicesDep) -> Principal | None
     if caller.scopes and scope_of(request.method, path) not in caller.scopes:
         raise NotAllowed("this key is narrowed to other scopes")
     if caller.role in PERSONS and reads(request.method, path):
-        named = request.path_params.get("handle") or request.query_params.get("handle")
-        await run_in_threadpool(lambda: log_read(services, caller, f"{request.method} {path}", subject=named))
+        named = {**request.query_params, **request.path_params}
+        what = f"{request.method} {path}"
+        await run_in_threadpool(lambda: log_read(services, caller, what, subject=_whose(services, named)))
     return caller
+
+
+def _whose(services: Services, named: Mapping[str, str]) -> str | None:
+    """Whose data a request names: by handle, by receipt or by request; None where it names nobody who is known."""
+    try:
+        if "receipt_id" in named:
+            return services.consent.event(named["receipt_id"]).handle
+        if "request_id" in named:
+            return services.requests.get(named["request_id"]).handle
+    except NotFound:
+        return None
+    return named.get("handle")
 
 
 def reads(method: str, path: str) -> bool:

@@ -69,15 +69,14 @@ class Desk:
         return RedirectResponse(f"/desk{path}?{urlencode({'done': said})}", 303, HEADERS)
 
     def note_read(self, what: str, *, subject: str | None = None, **more: str | int) -> None:
-        """Write into the transparency log that this visitor reads about subjects.
+        """Write into the transparency log that this visitor reads about subjects; who was erased is not named.
 
         **Privacy:** comes before the page; if the log cannot take it, nothing is shown.
         """
         with self.services.database.write() as session:
             record: dict[str, Any] = {"what": what} | more
-            self.services.log.append(
-                session, LogKind.PRIVILEGED_READ, record, actor=self.visitor.actor, subject=subject
-            )
+            known = subject if subject is not None and self.services.signed.known(session, subject) else None
+            self.services.log.append(session, LogKind.PRIVILEGED_READ, record, actor=self.visitor.actor, subject=known)
 
 
 def desk_of(

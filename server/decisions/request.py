@@ -7,7 +7,6 @@ A request whose slots can be read is always answered. A fault anywhere else make
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +22,11 @@ from server.signals.schemas import Signals
 
 POSITIONS_MAX: Final = 50
 CONTEXT_MAX: Final = 32
+NUMBER_MAX: Final = 1e300
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""Half of a pair: JSON can spell it, no encoding can write it."""
 _FIELDS: Final = frozenset({"handle", "slots", "context", "locale", "signals"})
 
 
@@ -129,9 +131,9 @@ def _context(value: object) -> tuple[dict[str, str], dict[str, float], bool]:
     for name, fact in value.items():
         if not _NAME.fullmatch(name):
             continue
-        if isinstance(fact, str) and len(fact) <= 200:
+        if isinstance(fact, str) and len(fact) <= 200 and not _SURROGATE.search(fact):
             texts[name] = fact
-        elif isinstance(fact, int | float) and not isinstance(fact, bool) and math.isfinite(fact):
+        elif isinstance(fact, int | float) and not isinstance(fact, bool) and -NUMBER_MAX <= fact <= NUMBER_MAX:
             numbers[name] = float(fact)
     return texts, numbers, len(texts) + len(numbers) == len(value)
 

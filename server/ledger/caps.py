@@ -96,7 +96,7 @@ class CapService:
         with self._database.write() as session:
             exclusive(session, ROOM)
             cap = self._pending(session, number, now)
-            if cap.proposed_by == person:
+            if cap.proposed_by.casefold() == person.casefold():
                 raise SecondOfficerNeeded("who proposed this cap cannot approve it; a second privacy officer has to")
             return self._enforce(session, cap, person, now)
 

@@ -17,6 +17,7 @@ from server.api.services import Services
 from server.consent import overview
 from server.consent.overview import Rate
 from server.ledger.audits import DIRECTORY, SCHEMA
+from server.ledger.repository import pseudonym
 from server.ledger.words import Entry
 from server.reports.budget_figures import spent_figures
 
@@ -145,7 +146,13 @@ def device_budget(services: Services, name: str) -> DeviceBudget | None:
     return DeviceBudget(name.lower(), spent_figures(services.ledger, spent), entries)
 
 
+def identity_budget(services: Services, identity: bytes) -> DeviceBudget:
+    """The same of a device whose key is known."""
+    spent, entries = services.ledger.spent(identity), services.ledger.entries(identity)
+    return DeviceBudget(pseudonym(identity).hex(), spent_figures(services.ledger, spent), entries)
+
+
 def log_counts(services: Services) -> list[tuple[LogKind, int]]:
     """Entries of the transparency log by kind."""
-    counts = Counter(entry.leaf.kind for entry in services.log.each())
-    return [(kind, counts[kind]) for kind in LogKind if counts[kind]]
+    counts = services.log.counts()
+    return [(kind, counts[kind]) for kind in LogKind if kind in counts]

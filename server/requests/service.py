@@ -70,13 +70,15 @@ class RequestService:
             caller: the subject's own device, or an officer who has seen proof of identity elsewhere.
 
         Raises:
-            NotAllowed: a device asks for another subject.
+            NotAllowed: a device asks for another subject; or an officer would lift what a person has put up.
             NotFound: the subject is not known.
             TrustError: a proof of another ledger identity does not verify.
         """
         own = caller.role is Role.DEVICE
         if own and caller.subject != wanted.handle:
             raise NotAllowed("a device speaks for its own subject only")
+        if wanted.lift and not own:
+            raise NotAllowed("only the person's own device lifts an objection or a restriction")
         now = self._clock()
         proof = wanted.ledger_proof
         proven = None if proof is None else proven_identity(proof, wanted.handle, now)

@@ -6,6 +6,7 @@ up again: the new private key is on disk before the database names it, and takes
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -112,19 +113,23 @@ def rotate(database: Database, log: TransparencyLog, path: Path) -> StoredKey:
             "succession": stored.succession,
         }
         log.append(session, LogKind.KEY, record, actor=Role.ADMIN.value)
-    waiting.replace(path)
+    recover(database, path)
     return stored
 
 
 def recover(database: Database, path: Path) -> None:
-    """Finish a rotation that was cut off after the database had named the new key."""
+    """Put the key that the database names in its place; a rotation may have been cut off before that.
+
+    Several processes may do so at once: whoever finds nothing waiting any more was second.
+    """
     waiting = path.with_name(path.name + _NEXT)
     if not waiting.exists():
         return
     with database.read() as session:
         last = key_repository.newest(session)
-    if last is not None and keyfile.load(waiting).kid == last.key.kid:
-        waiting.replace(path)
+    with contextlib.suppress(FileNotFoundError):
+        if last is not None and keyfile.load(waiting).kid == last.key.kid:
+            waiting.replace(path)
 
 
 def _succeed(session: Transaction, last: StoredKey, old: SigningKey, new: PublicKey, *, now: int) -> StoredKey:

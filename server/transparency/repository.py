@@ -164,6 +164,12 @@ def entries(
         yield _entry(row)
 
 
+def counts(session: Session) -> dict[LogKind, int]:
+    """Entries by kind, counted by the database."""
+    query = sql_select(col(LogEntry.kind), func.count()).group_by(col(LogEntry.kind))
+    return {LogKind(row[0]): int(row[1]) for row in session.connection().execute(query)}
+
+
 # ── checkpoints ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

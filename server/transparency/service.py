@@ -266,6 +266,16 @@ class TransparencyLog:
         with self._database.read() as session:
             yield from repository.entries(session, kinds=kinds)
 
+    def between(self, low: int, high: int) -> list[StoredEntry]:
+        """The entries ``[low, high)``."""
+        with self._database.read() as session:
+            return list(repository.entries(session, low=low, high=high))
+
+    def counts(self) -> dict[LogKind, int]:
+        """Entries by what they are about."""
+        with self._database.read() as session:
+            return repository.counts(session)
+
     def checkpoints(self, *, newest_first: bool = False, limit: int | None = None) -> list[StoredCheckpoint]:
         """The signed checkpoints that are kept."""
         with self._database.read() as session:

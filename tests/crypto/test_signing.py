@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,13 @@ def test_a_large_document_verifies() -> None:
     key = SigningKey.generate()
     token = sign({"text": "x" * 1_000_000}, key, "test+jws")
     assert verify(token, key_ring(key.public), "test+jws")
+
+
+def test_the_name_of_a_new_key_is_durable_before_anybody_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that names a key whose file a power cut has taken back is signed for by nobody any more."""
+    synced: list[bool] = []
+    monkeypatch.setattr(keyfile.os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    keyfile.save(SigningKey.generate(), tmp_path / "key.json")
+    assert synced == [False, True]

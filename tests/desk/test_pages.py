@@ -13,13 +13,18 @@ import pytest
 from sqlalchemy import text
 
 from cli.evidence.command import verify
+from common.crypto.signing import PublicKey
 from common.taxonomy import CapState, LogKind, PrivacyUnit, RequestKind, RequestStatus, Role
 from common.wire.subject import SubjectRequest
 from policies import budget
 from server.access.principal import Principal
 from server.api.services import Services
+from server.consent.repository import enrolled_key
 from server.dashboard.charts import number
+from server.dashboard.pages import log as log_page
+from server.ledger.repository import pseudonym
 from server.reports.document import plain_cell
+from server.transparency import recompute
 from tests.desk.accessible import bare_epsilons, faults
 from tests.desk.conftest import Installed, Visit, key_of
 
@@ -257,6 +262,22 @@ def test_the_verify_button(services: Services, officer: Visit) -> None:
     assert "Checkpoints of these sizes do not fit" in answer.text
 
 
+def test_a_long_log_says_how_far_it_is(services: Services, officer: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_page, "AT_ONCE_MAX", 5)
+    monkeypatch.setattr(log_page, "TOLD_EVERY", 10)
+    monkeypatch.setattr(recompute, "PAGE", 10)
+    officer.get("/log")
+    answer = officer.post("/log/verify")
+    assert "Verified:" in answer.text
+    assert re.search(r"10 of \d+ entries recomputed", answer.text)
+    assert answer.text.rstrip().endswith("</html>")
+    assert faults(answer.text) == []
+    with services.database.write() as session:
+        session.execute(text("UPDATE log_entry SET time = time - 5 WHERE seq = 7"))
+    officer.get("/log")
+    assert "Entry 7 is not what was logged" in officer.post("/log/verify").text
+
+
 @pytest.mark.parametrize("name", ["consent-rates", "charges", "budgets", "caps", "requests", "log"])
 def test_exports(reading: Services, filled: Installed, name: str) -> None:
     visit = Visit(reading)
@@ -306,3 +327,35 @@ def _cap(services: Services, number: int):  # type: ignore[no-untyped-def]
 def _handles(services: Services) -> set[str]:
     with services.database.read() as session:
         return set(session.execute(text("SELECT handle FROM subject ORDER BY handle")).scalars())
+
+
+def test_a_download_that_does_not_exist_writes_nothing_into_the_log(reading: Services, filled: Installed) -> None:
+    """The log is for ever: what somebody types into the address is not written there."""
+    visit = Visit(reading)
+    visit.sign_in(filled.keys["lin.officer"])
+    before = reading.log.size()
+    assert visit.get("/exports/q3Yx0mVbS1uJ7eHcKf2nPw").status_code == 404
+    assert reading.log.size() == before
+
+
+def test_one_device_by_its_handle_is_for_officers_and_stands_in_its_persons_log(
+    reading: Services, filled: Installed
+) -> None:
+    handle = next(one for one in sorted(_handles(reading)) if _charged(reading, one))
+    officer, auditor = Visit(reading), Visit(reading)
+    officer.sign_in(filled.keys["lin.officer"])
+    auditor.sign_in(filled.keys["ines.auditor"])
+    html = officer.get(f"/budgets?device={handle}").text
+    assert pseudonym(_charged(reading, handle) or b"").hex() in html
+    with reading.database.read() as session:
+        read = reading.log.about(session, handle)[-1]
+    assert (read.leaf.kind, read.leaf.actor) == (LogKind.PRIVILEGED_READ, "privacy_officer:lin.officer")
+    assert "The ledger knows no such device" in auditor.get(f"/budgets?device={handle}").text
+
+
+def _charged(services: Services, handle: str) -> bytes | None:
+    """The ledger identity of somebody who was charged."""
+    with services.database.read() as session:
+        key = enrolled_key(session, handle)
+    identity = b"" if key is None else PublicKey(key.public_key).raw
+    return identity if services.ledger.entries(identity) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from client.device import OWNER, Node, NodeConfig
 from client.egress import HttpTransport, Signer
 from client.settings import Settings
 from common.taxonomy import AgeBand, Purpose
-from server.api.services import initialise
+from server.api.services import build_services, initialise
 from server.settings import Settings as ServerSettings
 from tests.service.http import Http
 from tests.service.world import Clock, World
@@ -65,10 +66,19 @@ class Household:
         self.agent.decide(given, notice_digest=self.world.notice(), surface="settings/privacy")  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="session")
+def blank_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An initialised service, to be copied."""
+    folder = tmp_path_factory.mktemp("service") / "state"
+    initialise(ServerSettings.at(folder), clock=Clock(time.time())).database.close()
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Household]:
+def home(blank_service: Path, tmp_path: Path) -> Iterator[Household]:
     clock = Clock(time.time())
-    world = World(initialise(ServerSettings.at(tmp_path / "state"), clock=clock), clock)
+    shutil.copytree(blank_service, tmp_path / "state")
+    world = World(build_services(ServerSettings.at(tmp_path / "state"), clock=clock), clock)
     settings = Settings(now=clock, service_url="http://service")
     with Node.create(tmp_path / "device", settings, NodeConfig()) as node:
         authority = world.services.authority.public

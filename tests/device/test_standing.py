@@ -125,3 +125,22 @@ def test_an_answer_without_a_standing_is_no(agreed: Household) -> None:
     with pytest.raises(MalformedInput):
         agreed.agent.standing()
     assert reason(gate(agreed).permits(OWNER, Purpose.TRAIN_LOCAL)) is RefusalReason.UNAVAILABLE
+
+
+def test_an_older_standing_does_not_take_back_a_newer_no(agreed: Household) -> None:
+    """Whoever sits between could hold a yes back and let it through after the no: both are genuine and of now."""
+    kept: list[bytes] = []
+
+    def remember(path: str, body: bytes) -> bytes:
+        if path == "/v1/consents/me":
+            kept.append(body)
+        return body
+
+    agreed.wire.change = remember
+    assert reason(gate(agreed).permits(OWNER, Purpose.TRAIN_CONTRIBUTE)) is None
+    agreed.clock.advance(5)
+    agreed.world.services.controls.kill(ControlScope.PURPOSE, "train.contribute", actor="privacy_officer:ana")
+    assert reason(gate(agreed).permits(OWNER, Purpose.TRAIN_CONTRIBUTE)) is RefusalReason.KILL_SWITCH
+    agreed.wire.change = lambda path, body: kept[0] if path == "/v1/consents/me" else body
+    assert isinstance(gate(agreed).permits(OWNER, Purpose.TRAIN_CONTRIBUTE), Refusal)
+    assert isinstance(agreed.node.gate.permits(OWNER, Purpose.TRAIN_CONTRIBUTE), Refusal)

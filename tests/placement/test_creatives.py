@@ -76,7 +76,7 @@ class _Tags(HTMLParser):
         self.attributes += [name for name, _ in attrs]
 
 
-@given(st.text(alphabet=st.sampled_from("<>&\"'/= onclickscript好广告\x00\n"), min_size=1, max_size=80))
+@given(st.text(alphabet=st.sampled_from("<>&\"'/= onclickscript好广告\n"), min_size=1, max_size=80))
 def test_no_text_becomes_markup(text: str) -> None:
     nasty = creative(
         "x", title={"en": text, "zh-CN": text}, description={"en": text}, image_alt={"en": text}, category=text

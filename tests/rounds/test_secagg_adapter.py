@@ -368,6 +368,7 @@ def test_a_uncertified_device_is_not_on_the_roster(world: World) -> None:
 
 def _answer_without_certificate(node: FakeNode, world: World):
     from common.secagg import device
+    from common.secagg.certificate import issue_certificate
 
     def answer(message: Message, terms: SessionTerms, _header: object) -> Message:
         if not message.metadata.message_type.endswith("advertise"):
@@ -376,8 +377,6 @@ def _answer_without_certificate(node: FakeNode, world: World):
         mine = SessionTerms(SESSION, LENGTH, BITS, COHORT, (), 0.0)
         for one in node.devices:
             forged = SessionTerms(SESSION, LENGTH, BITS, COHORT, tuple(authorities(FORGER)), mine.now)
-            from common.secagg.certificate import issue_certificate
-
             one.certificate = issue_certificate(FORGER, one.name, 2.0**40)
             _, advert = device.begin(forged, one.identity, one.certificate, bytes_of)
             adverts.append(encode(advert))

@@ -36,6 +36,39 @@ def socket_folder() -> Iterator[str]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def stocked(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation with a model and a catalogue, on SQLite, to be copied."""
+    folder = tmp_path_factory.mktemp("stocked") / "state"
+    shutil.copytree(blank, folder)
+    _furnish(Settings.at(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stocked_database(socket_folder: str, blank: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The same on PostgreSQL: its state directory, and the database that others are made from."""
+    folder, name = tmp_path_factory.mktemp("stocked") / "state", f"t{uuid4().hex}"
+    shutil.copytree(blank, folder)
+    _create(socket_folder, name)
+    _furnish(Settings.at(folder, database_url=postgres.url(socket_folder, name)))
+    return folder, name
+
+
+def _furnish(settings: Settings) -> None:
+    clock = Clock()
+    world = World(initialise(settings, clock=clock), clock)
+    world.furnish()
+    world.close()
+
+
+def _create(socket_folder: str, name: str, template: str = "template1") -> None:
+    admin = open_database(postgres.url(socket_folder, "postgres"))
+    with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    admin.close()
+
+
 @pytest.fixture
 def settings(blank: Path, tmp_path: Path) -> Settings:
     shutil.copytree(blank, tmp_path / "state")
@@ -59,22 +92,32 @@ def furnished(world: World) -> World:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
-    """The same installation on each kind of database."""
+    """An installation on each kind of database: for ``any_world`` with everything in it, else an empty database."""
+    stock = "any_world" in request.fixturenames
     if request.param == "sqlite":
-        return settings
-    folder: str = request.getfixturevalue("socket_folder")
+        return _stocked(settings, request.getfixturevalue("stocked")) if stock else settings
+    socket: str = request.getfixturevalue("socket_folder")
     name = f"t{uuid4().hex}"
-    admin = open_database(postgres.url(folder, "postgres"))
-    with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.close()
-    return replace(settings, database_url=postgres.url(folder, name))
+    found = replace(settings, database_url=postgres.url(socket, name))
+    if not stock:
+        _create(socket, name)
+        return found
+    folder, template = request.getfixturevalue("stocked_database")
+    _create(socket, name, template)
+    return _stocked(found, folder)
+
+
+def _stocked(settings: Settings, folder: Path) -> Settings:
+    """The same settings, over a copy of a furnished state directory."""
+    shutil.rmtree(settings.state_dir)
+    shutil.copytree(folder, settings.state_dir)
+    return settings
 
 
 @pytest.fixture
 def any_world(any_settings: Settings) -> Iterator[World]:
+    """A furnished installation on each kind of database."""
     clock = Clock()
-    world = World(initialise(any_settings, clock=clock), clock)
-    world.furnish()
+    world = World(build_services(any_settings, clock=clock), clock)
     yield world
     world.close()

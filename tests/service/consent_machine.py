@@ -6,45 +6,36 @@ without a look at the service: each condition once, in plain words.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from sqlalchemy import event
 
-from common.crypto.signing import PublicKey, SigningKey
 from common.errors import AskedTooEarly, ConsentRefused, NotFound, NoticeExpired
 from common.taxonomy import AgeBand, ConsentState, ControlScope, DecisionMode, InvalidationReason, Purpose, Role
 from common.wire.consent import SignalEvidence
 from common.wire.messages import ConsentChange, ConsentWithdrawal, SlotRequest, SubjectEnrolment
-from policies.notices import NoticeDocument
 from server.access.principal import Principal
-from server.api.services import Services, build_services
 from server.consent.service import ConsentRequest
 from server.decisions.request import DecisionRequest
 from server.rounds.consent import RoundConsent
-from server.settings import RoundConsentRule, Settings
-from tests.service.world import Clock, catalogue, register_model
-
-DAY = 86_400
-PAST_DAY = DAY + 60  # receipts of one second are a second apart: no wait ends within that second
-NEEDED = {
-    Purpose.TRAIN_LOCAL: {Purpose.TRAIN_LOCAL},
-    Purpose.TRAIN_CONTRIBUTE: {Purpose.TRAIN_CONTRIBUTE, Purpose.TRAIN_LOCAL},
-    Purpose.PLACE_PERSONALISED: {Purpose.PLACE_PERSONALISED, Purpose.TRAIN_LOCAL},
-    Purpose.MEASURE_AGGREGATE: {Purpose.MEASURE_AGGREGATE},
-}
-PLACES = ("DE", "US-CA", "FR")
-REASK_DAYS = {"DE": 0, "US-CA": 365, "FR": 180}
-KEYS = tuple(SigningKey(bytes([number]) * 32).public for number in range(1, 5))
+from server.settings import RoundConsentRule
+from tests.service.consent_account import (
+    DAY,
+    KEYS,
+    NEEDED,
+    PAST_DAY,
+    PLACES,
+    REASK_DAYS,
+    Account,
+    installation,
+    start,
+    words,
+)
+from tests.service.world import catalogue, register_model
 
 PURPOSES = st.one_of(st.just("all"), st.lists(st.sampled_from(Purpose), min_size=1, max_size=2))
 ANSWERS = st.one_of(
@@ -53,60 +44,6 @@ ANSWERS = st.one_of(
 )
 INDEX = st.integers(0, 5)
 RARELY = st.sampled_from([False, False, False, False, False, True])
-
-
-def words(version: int, *, material: bool) -> NoticeDocument:
-    texts = {
-        "en": {"title": "Notice", "text": f"Text {version}"},
-        "zh-CN": {"title": "告知", "text": f"文本 {version}"},
-    }
-    return NoticeDocument.model_validate({"version": version, "material": material, "texts": texts})
-
-
-@contextmanager
-def installation(blank: Path) -> Iterator[tuple[Path, Clock]]:
-    folder, clock = Path(tempfile.mkdtemp()), Clock()
-    shutil.copytree(blank, folder / "state")
-    try:
-        yield folder / "state", clock
-    finally:
-        shutil.rmtree(folder)
-
-
-def start(state: Path, clock: Clock) -> Services:
-    """A process of the service. It need not survive a power cut: that is another test's business."""
-    services = build_services(Settings.at(state), clock=clock)
-    event.listen(services.database.engine, "connect", lambda c, _: c.execute("PRAGMA synchronous=OFF"))
-    return services
-
-
-@dataclass
-class Account:
-    """What the law says about one person, as plainly as possible."""
-
-    age: AgeBand
-    place: str
-    key: PublicKey
-    given_at: dict[Purpose, float] = field(default_factory=dict)
-    opposed: set[Purpose] = field(default_factory=set)
-    no_at: dict[Purpose, float] = field(default_factory=dict)
-    objects: bool = False
-    restricted: bool = False
-
-    def says_no(self, purpose: Purpose, now: float) -> None:
-        if self.given_at.pop(purpose, None) is not None:
-            self.no_at[purpose] = now
-
-    def live(self, purpose: Purpose, now: float) -> bool:
-        return (
-            self.age is AgeBand.ADULT
-            and not self.objects
-            and not self.restricted
-            and all(
-                one in self.given_at and now < self.given_at[one] + 180 * DAY and one not in self.opposed
-                for one in NEEDED[purpose]
-            )
-        )
 
 
 class People(RuleBasedStateMachine):

@@ -187,6 +187,29 @@ def test_rotation_overlaps_keeps_the_person_and_is_the_holders_own(world: World)
     assert world.http.get("/v1/api-keys", headers=fresh).status_code == 200
 
 
+def test_rotation_makes_no_key_longer_than_it_was_issued_for(any_world: World) -> None:
+    issued = any_world.services.access.issue(Role.AUDITOR, label="for a week", days=7)
+    path = f"/v1/api-keys/{issued.key_id}/rotate"
+    made = any_world.http.post(path, json={"days": 3660}, headers=bearer(issued.token)).json()
+    assert made["expires_at"] <= any_world.clock() + 7 * DAY_S
+    any_world.clock.advance(DAY_S / 2)
+    path = f"/v1/api-keys/{made['key_id']}/rotate"
+    again = any_world.http.post(path, json={"days": 1}, headers=bearer(made["api_key"])).json()
+    assert again["expires_at"] == int(any_world.clock()) + DAY_S, "a shorter one may be asked for"
+
+
+def test_a_key_is_rotated_once(any_world: World) -> None:
+    """Who has stolen a key must not make a successor of their own while the holder's rotation overlaps."""
+    issued = any_world.services.access.issue(Role.AUDITOR, label="x")
+    path, stolen = f"/v1/api-keys/{issued.key_id}/rotate", bearer(issued.token)
+    made = any_world.http.post(path, json={"overlap_hours": 48}, headers=stolen).json()
+    answer = any_world.http.post(path, json={}, headers=stolen)
+    assert (answer.status_code, answer.json()["title"]) == (403, "NotAllowed")
+    assert any_world.http.get("/v1/api-keys", headers=stolen).status_code == 200, "the overlap holds"
+    path, own = f"/v1/api-keys/{made['key_id']}/rotate", bearer(made["api_key"])
+    assert any_world.http.post(path, json={}, headers=own).status_code == 201
+
+
 def test_keys_are_listed_by_cursor_without_what_opens_them(any_world: World) -> None:
     for number in range(7):
         any_world.services.access.issue(Role.APP_BACKEND, label=f"shop {number}", app_id=APP)
@@ -264,6 +287,57 @@ def test_a_read_that_cannot_be_logged_is_not_answered(world: World) -> None:
     with world.services.database.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE log_record")
     assert world.http.get("/v1/api-keys", headers=officer).status_code == 503
+
+
+def test_a_read_of_one_persons_papers_is_among_what_they_are_told(any_world: World) -> None:
+    """A receipt and a request are somebody's: whoever asks for their data learns that an officer read them."""
+    device, officer = any_world.consenting(), any_world.key(Role.PRIVACY_OFFICER, holder="ana")
+    receipt = any_world.services.consent.history(device.handle)[0].receipt_id
+    body = {"handle": device.handle, "request": "access"}
+    asked = any_world.http.post("/v1/dsr", json=body, headers=device.headers).json()["request_id"]
+    any_world.services.log.checkpoint()
+    for path in (f"/v1/receipts/{receipt}", f"/v1/dsr/{asked}", f"/v1/dsr/{asked}/package"):
+        any_world.http.get(path, headers=officer)
+        with any_world.services.database.read() as session:
+            read = any_world.services.log.about(session, device.handle)[-1].leaf
+        assert (read.kind, read.actor) == (LogKind.PRIVILEGED_READ, "privacy_officer:ana"), path
+        assert any_world.services.log.size() == read.seq + 1, path
+
+
+ODD = ("a%00b", "%ED%A0%80", "%FF", "'", "%F0%9F%98%80" * 50, "x" * 3000)
+
+
+def test_odd_bytes_break_nothing(any_world: World) -> None:
+    """PostgreSQL takes no NUL in a text: what cannot be anybody's name is not found."""
+    officer = any_world.key(Role.PRIVACY_OFFICER)
+    for odd in ODD:
+        for method, path in (
+            ("GET", f"/v1/receipts/{odd}"),
+            ("GET", f"/v1/dsr/{odd}"),
+            ("GET", f"/v1/dsr?handle={odd}"),
+            ("GET", f"/v1/notices/{odd}"),
+            ("GET", f"/v1/models/{odd}"),
+            ("GET", f"/static/creative/{odd}"),
+            ("DELETE", f"/v1/api-keys/{odd}"),
+        ):
+            answer = any_world.http.request(method, path, headers=officer)
+            assert answer.status_code < 500, (method, path, answer.text)
+    for path, body in (
+        ("/v1/consents/invalidate", {"receipt_id": "a\0b", "reason": "not-an-adult"}),
+        ("/v1/controls/kill", {"scope": "campaign", "target": "a\0b"}),
+        ("/v1/controls/kill", {"scope": "campaign", "target": "a", "note": "a\0b"}),
+        ("/v1/controls/release", {"scope": "campaign", "target": "a\0b"}),
+        ("/v1/ledger/caps", {"unit": "user", "bound": "cap", "epsilon_max": 1, "reason": "a\0b"}),
+        ("/v1/api-keys", {"role": "auditor", "label": "a\0b"}),
+        ("/v1/ledger/caps/99999999999999999999999999/approve", {}),
+    ):
+        answer = any_world.http.post(path, json=body, headers=officer)
+        assert answer.status_code < 500, (path, answer.text)
+    shop = any_world.key(Role.APP_BACKEND) | {"content-type": "application/json"}
+    for fact in (rb'"\ud800"', rb'"\u0000"', b"1" * 400, b"1e999", b"NaN"):
+        body = b'{"slots": [{"slot_id": "top"}], "context": {"page": ' + fact + b"}}"
+        answer = any_world.http.post("/v1/decisions", content=body, headers=shop)
+        assert answer.status_code == 200, answer.text
 
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────

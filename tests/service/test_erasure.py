@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,22 @@ from sqlalchemy import text
 
 from common.crypto.signing import PublicKey, SigningKey, key_ring
 from common.privacy.recompute import recompute_epsilon
-from common.taxonomy import Purpose, RequestKind, RequestStatus, Role, Task
+from common.taxonomy import LogKind, Purpose, RequestKind, RequestStatus, Role, Task
 from common.transparency import tree
 from common.wire.documents import open_document
 from common.wire.requests import RequestAcknowledgement, prove_identity
 from policies.budget import PlannedRelease
 from policies.releases import segments_of
+from server.access.principal import Principal
+from server.api.security import log_read
+from server.dashboard.desk import Desk
+from server.dashboard.sessions import Visitor
 from server.ledger.check import verify
 from server.ledger.repository import pseudonym
 from server.rounds.consent import RoundConsent
 from server.settings import RoundConsentRule
 from server.storage import Database
+from server.words import words
 from tests.service.search import Traces, in_tables, on_disk
 from tests.service.world import APP, Device, World
 
@@ -337,3 +343,28 @@ def test_two_erasures_at_once_are_one(any_world: World) -> None:
     assert codes[1] in {401, 404}, "to the second one the subject is unknown"
     officer = any_world.key(Role.PRIVACY_OFFICER, holder="ana")
     assert len(any_world.http.get("/v1/dsr", headers=officer).json()["requests"]) == 1
+
+
+def test_a_read_that_is_logged_during_an_erasure_names_nobody_afterwards(any_world: World) -> None:
+    """The desk looks somebody up, the erasure commits, and only then the read is written down."""
+    device, services = any_world.consenting(), any_world.services
+    reader = Principal(Role.PRIVACY_OFFICER, key_id="key_x", holder="ana", credential="key_x")
+    visitor = Visitor(Role.PRIVACY_OFFICER, "key_x", "ana", "")
+    desk = Desk(services, visitor, words("en", "dashboard"), "/desk/search", "")
+    late = [
+        threading.Thread(target=lambda: log_read(services, reader, "x", subject=device.handle)),
+        threading.Thread(target=lambda: desk.note_read("x", subject=device.handle)),
+    ]
+    with services.database.write() as session:
+        services.consent.forget(session, device.handle)
+        services.log.erase(session, device.handle)
+        for thread in late:
+            thread.start()
+        late[0].join(0.5)
+    for thread in late:
+        thread.join()
+    with services.database.read() as session:
+        assert services.log.about(session, device.handle) == []
+    assert [entry.leaf.kind for entry in services.log.events(newest_first=True, limit=2, cursor=10**9)] == [
+        LogKind.PRIVILEGED_READ
+    ] * 2

@@ -143,3 +143,21 @@ def test_auditors_read_and_others_do_not(charged: World) -> None:
     for headers in (auditor, admin):
         assert charged.http.post("/v1/ledger/caps", json=body, headers=headers).status_code == 403
         assert charged.http.post("/v1/ledger/caps/1/approve", headers=headers).status_code == 403
+
+
+def test_an_officer_cannot_make_the_second_officer(charged: World) -> None:
+    """Whoever could issue an officer's key could be two people; such keys are made on the machine."""
+    ana = charged.key(Role.PRIVACY_OFFICER, holder="ana")
+    for role, expected in (("privacy_officer", 403), ("auditor", 201)):
+        made = charged.http.post("/v1/api-keys", json={"role": role, "holder": "bo"}, headers=ana)
+        assert made.status_code == expected, role
+
+
+def test_the_same_person_in_other_letters_is_the_same_person(charged: World) -> None:
+    body = {"unit": "user", "bound": "cap", "reason": "a test"}
+    ana, again = (charged.key(Role.PRIVACY_OFFICER, holder=name) for name in ("ana", "Ana"))
+    lowered = charged.http.post("/v1/ledger/caps", json=body | {"epsilon_max": 1.0}, headers=ana)
+    assert lowered.status_code == 201, lowered.text
+    raised = charged.http.post("/v1/ledger/caps", json=body | {"epsilon_max": 1.5}, headers=ana).json()
+    answer = charged.http.post(f"/v1/ledger/caps/{raised['id']}/approve", headers=again)
+    assert (answer.status_code, answer.json()["title"]) == (403, "SecondOfficerNeeded")

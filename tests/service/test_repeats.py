@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from common.errors import IdempotencyMismatch, RequestInFlight
-from common.taxonomy import Purpose, Role
+from common.taxonomy import ControlScope, InvalidationReason, Purpose, Role
 from server.access.repeats import KEPT_S, LEASE_S, Answer, Repeats, Ticket
 from server.settings import DATABASE_FILE
 from tests.service.world import Device, World, bearer
@@ -106,13 +106,13 @@ def test_a_refusal_is_not_kept(world: World) -> None:
 
 def test_a_device_signs_its_key_along_and_every_try_afresh(world: World) -> None:
     device = world.consenting()
-    body = {"handle": device.handle, "purposes": "all"}
-    first = world.http.post("/v1/consents/withdraw", json=body, headers=device.headers | KEY)
-    again = world.http.post("/v1/consents/withdraw", json=body, headers=device.headers | KEY)
-    assert (first.status_code, again.status_code, again.content) == (200, 200, first.content)
+    body = {"handle": device.handle, "request": "access"}
+    first = world.http.post("/v1/dsr", json=body, headers=device.headers | KEY)
+    again = world.http.post("/v1/dsr", json=body, headers=device.headers | KEY)
+    assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
     assert again.headers["idempotent-replayed"] == "true"
     stranger = Device(device.handle, world.enrol().key, world.clock)
-    assert world.http.post("/v1/consents/withdraw", json=body, headers=stranger.headers | KEY).status_code == 401
+    assert world.http.post("/v1/dsr", json=body, headers=stranger.headers | KEY).status_code == 401
 
 
 def test_a_decision_is_never_repeated(furnished: World) -> None:
@@ -165,11 +165,11 @@ def test_what_is_shown_once_is_not_stored_in_the_clear(world: World) -> None:
 def test_erasure_takes_kept_answers_and_leaves_others(world: World) -> None:
     one, other = world.consenting(), world.consenting()
     for device in (one, other):
-        body = {"handle": device.handle, "purposes": [Purpose.TRAIN_LOCAL.value]}
-        assert world.http.post("/v1/consents/withdraw", json=body, headers=device.headers | KEY).status_code == 200
+        body = {"notice_digest": world.notice(), "decisions": {Purpose.TRAIN_LOCAL.value: "refused"}}
+        body |= {"handle": device.handle, "locale": "en", "surface": "x"}
+        assert world.http.post("/v1/consents", json=body, headers=device.headers | KEY).status_code == 201
     shop = world.key(Role.APP_BACKEND)
-    body = {"handle": one.handle, "purposes": "all"}
-    assert world.http.post("/v1/consents/withdraw", json=body, headers=shop | KEY).status_code == 200
+    assert world.http.post("/v1/consents", json=body | {"handle": one.handle}, headers=shop | KEY).status_code == 201
     assert len({row[1] for row in kept(world)}) == 2
     assert not any(device.handle in str(row) for row in kept(world) for device in (one, other))
     with world.services.database.write() as session:
@@ -217,3 +217,48 @@ def test_two_workers_begin_one_work(any_world: World) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["RequestInFlight"] * 7 + ["Ticket"]
+
+
+def test_what_protects_is_done_anew_although_its_key_comes_again(furnished: World) -> None:
+    """A kept answer must not say that something is withdrawn or stopped which was granted or released meanwhile."""
+    device, officer = furnished.consenting(), furnished.key(Role.PRIVACY_OFFICER)
+    body, stop = {"handle": device.handle, "purposes": "all"}, {"scope": "purpose", "target": "train.contribute"}
+    for _ in range(2):
+        furnished.change(device)
+        answer = furnished.http.post("/v1/consents/withdraw", json=body, headers=device.headers | KEY)
+        assert answer.status_code == 200
+        assert not any(state.permitted for state in furnished.services.consent.effective(device.handle))
+    for _ in range(2):
+        assert furnished.http.post("/v1/controls/kill", json=stop, headers=officer | OTHER).status_code == 200
+        assert furnished.services.controls.stopped()
+        furnished.services.controls.release(ControlScope.PURPOSE, "train.contribute", actor="test")
+
+
+def test_an_answer_with_a_receipt_of_somebody_goes_with_them(furnished: World) -> None:
+    device, officer = furnished.consenting(), furnished.key(Role.PRIVACY_OFFICER)
+    receipt = furnished.services.consent.history(device.handle)[-1].receipt_id
+    body = {"receipt_id": receipt, "reason": next(iter(InvalidationReason)).value}
+    first = furnished.http.post("/v1/consents/invalidate", json=body, headers=officer | KEY)
+    assert first.status_code == 200, first.text
+    erased = furnished.http.post(
+        "/v1/dsr", json={"handle": device.handle, "request": "erasure"}, headers=device.headers
+    )
+    assert erased.status_code == 201
+    assert kept(furnished) == []
+    assert furnished.http.post("/v1/consents/invalidate", json=body, headers=officer | KEY).status_code == 404
+
+
+def test_an_answer_that_is_kept_while_its_subject_is_erased_does_not_outlive_them(any_world: World) -> None:
+    """The erasure holds the subject's row; whoever keeps an answer about them has to wait for it, and then sees."""
+    device, services = any_world.consenting(), any_world.services
+    ticket = services.repeats.begin("device:x", RANDOM, b"request")
+    assert isinstance(ticket, Ticket)
+    answer = Answer(200, (), device.handle.encode())
+    late = threading.Thread(target=lambda: services.repeats.finish(ticket, answer, subject=device.handle))
+    with services.database.write() as session:
+        services.consent.forget(session, device.handle)
+        services.repeats.forget(session, device.handle)
+        late.start()
+        late.join(0.5)
+    late.join()
+    assert kept(any_world) == []

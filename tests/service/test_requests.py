@@ -268,3 +268,17 @@ def test_what_is_not_a_request_is_refused(any_world: World) -> None:
         submit(any_world, device, **body, expected=422)  # type: ignore[arg-type]
     assert any_world.http.get("/v1/dsr/none", headers=device.headers).status_code == 422
     assert any_world.http.get("/v1/dsr/dsr_unknown_unknown/acknowledgement").status_code == 404
+
+
+@pytest.mark.parametrize("request_kind", ["objection", "restriction"])
+def test_only_the_person_lifts_an_objection_or_a_restriction(
+    any_world: World, officers: tuple[dict[str, str], dict[str, str]], request_kind: str
+) -> None:
+    device = any_world.consenting()
+    submit(any_world, device, request_kind)
+    body = {"handle": device.handle, "request": request_kind, "lift": True}
+    answer = any_world.http.post("/v1/dsr", json=body, headers=officers[0])
+    assert (answer.status_code, answer.json()["title"]) == (403, "NotAllowed")
+    assert None not in standing(any_world, device).values()
+    answer = any_world.http.post("/v1/dsr", json=body | {"lift": False}, headers=officers[0])
+    assert answer.status_code == 201, "towards protection an officer may ask"

@@ -58,7 +58,9 @@ def test_records_that_open_their_entries() -> None:
     found = check_records([b"".join(records)], log, lambda lines, _: heard.extend(lines))
     assert (found.opened, found.finding, found.gaps) == (50, None, ())
     assert (heard[7].seq, bytes(heard[7].record)) == (7, b'{"n":7}')
-    assert log.kinds([7]) == [log.kind(7)]
+    assert log.of_kinds([7, 8], [log.kind(8)]) == [
+        (at, log.kind(8)) for at in (0, 1) if log.kind(7 + at) is log.kind(8)
+    ]
 
 
 @pytest.mark.parametrize("row", [0, 7, 30, 49])

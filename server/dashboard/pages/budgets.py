@@ -16,7 +16,7 @@ from server.dashboard.desk import Desk, DeskDep
 from server.dashboard.pages.consent import titles
 from server.ledger.report import ROUNDS_MAX, Projection
 from server.reports.budget_figures import LineFigures, line_figures, model_figures
-from server.reports.figures import AuditedLine, DeviceBudget, audited_lines, device_budget
+from server.reports.figures import AuditedLine, DeviceBudget, audited_lines, device_budget, identity_budget
 from server.words import Words
 
 router = APIRouter()
@@ -136,5 +136,7 @@ def _projections(desk: Desk, rounds: int) -> list[tuple[BudgetLine, Projection]]
 
 
 def _device(desk: Desk, name: str) -> DeviceBudget | None:
-    desk.note_read("budget of one device")
-    return device_budget(desk.services, name)
+    """By pseudonym; for officers by handle too, which joins the two: that stands in the log under the person."""
+    identity = desk.services.signed.identity(name) if desk.visitor.officer else None
+    desk.note_read("budget of one device", subject=None if identity is None else name)
+    return device_budget(desk.services, name) if identity is None else identity_budget(desk.services, identity)

@@ -9,6 +9,7 @@ from typing import IO, Annotated, BinaryIO, Final, cast
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
+from common.errors import NotFound
 from server.dashboard.desk import HEADERS, Desk, DeskDep
 from server.evidence.bundle import write_bundle
 from server.reports.exports import EXPORTS, MEDIA, Format, export
@@ -32,6 +33,8 @@ def download(
     people: Annotated[bool, Query()] = True,  # noqa: FBT002 - a query parameter
 ) -> Response:
     """One list, or the bundle, as a file."""
+    if name != "bundle" and name not in EXPORTS:
+        raise NotFound("there is no such export")
     desk.note_read("export", export=name, format=format)
     if name == "bundle":
         return _bundle(desk, people=people)

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
-from markupsafe import Markup
+from fastapi.responses import StreamingResponse
+from markupsafe import Markup, escape
 
-from common.errors import TrustError
+from common.errors import ReticentError
 from common.taxonomy import LogKind, Role
-from common.transparency import tree
-from common.transparency.checkpoint import Checkpoint, open_checkpoint
 from server.dashboard import charts
-from server.dashboard.desk import Desk, DeskDep
+from server.dashboard.desk import HEADERS, Desk, DeskDep, render
 from server.reports.figures import log_counts
+from server.transparency.recompute import Recomputed, recompute
 
 router = APIRouter()
 PAGE: Final = 40
+AT_ONCE_MAX: Final = 20_000
+TOLD_EVERY: Final = 50_000
+RESULT: Final = "<!-- result -->"
 _UNSEEN_BY_ADMIN: Final = frozenset({LogKind.CONSENT, LogKind.SUBJECT_REQUEST, LogKind.PRIVILEGED_READ})
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What recomputing the log has found.
-
-    Attributes:
-        first_bad: the first entry that does not hash to what it should; None if all do.
-        bad_checkpoints: sizes of checkpoints that do not fit, or are signed by nobody we know.
-    """
-
-    entries: int
-    seconds: float
-    first_bad: int | None
-    bad_checkpoints: tuple[int, ...]
-    checkpoints: int
-
-    @property
-    def good(self) -> bool:
-        """Whether everything fits."""
-        return self.first_bad is None and not self.bad_checkpoints
 
 
 @router.get("/log")
@@ -51,60 +32,39 @@ def log(desk: DeskDep, before: int | None = None, kind: Annotated[LogKind | None
 
 @router.post("/log/verify")
 def verify(desk: DeskDep) -> Response:
-    """Recompute every leaf and the tree, and hold every checkpoint beside it."""
-    return _page(desk, verified=verify_log(desk))
+    """Recompute every leaf, record and the tree, and hold every checkpoint beside it; a long log says how far it is."""
+    if desk.services.log.size() > AT_ONCE_MAX:
+        return StreamingResponse(_told(desk), media_type="text/html; charset=utf-8", headers=HEADERS)
+    *_, found = recompute(desk.services.log, desk.services.keys)
+    return _page(desk, verified=found)
 
 
-def verify_log(desk: Desk) -> Verification:
-    """Hash every entry anew, rebuild the tree and compare every signed checkpoint with it."""
-    began, services = time.perf_counter(), desk.services
-    services.log.checkpoint()
-    wanted = {stored.size: stored.note for stored in services.log.checkpoints()}
-    growing, bad, size = _Growing(), list[int](), 0
-    first_bad: int | None = None
-    for size, entry in enumerate(services.log.each(), start=1):
-        leaf_hash = tree.leaf_hash(entry.leaf.encode())
-        genuine = leaf_hash == entry.leaf_hash and entry.leaf.seq == size - 1
-        opened = entry.opening is None or entry.opening.opens(entry.leaf)
-        if first_bad is None and not (genuine and opened):
-            first_bad = size - 1
-        growing.append(leaf_hash)
-        if size in wanted and not _fits(desk, wanted.pop(size), growing.root()):
-            bad.append(size)
-    bad += [stored for stored in wanted if stored > size]
-    known = len(services.log.checkpoints())
-    return Verification(size, time.perf_counter() - began, first_bad, tuple(sorted(bad)), known)
-
-
-class _Growing:
-    """Roots of a growing tree: the complete subtrees so far, largest first (RFC 9162, 2.1)."""
-
-    def __init__(self) -> None:
-        self._subtrees: list[tuple[int, bytes]] = []
-
-    def append(self, leaf_hash: bytes) -> None:
-        size, found = 1, leaf_hash
-        while self._subtrees and self._subtrees[-1][0] == size:
-            found, size = tree.node_hash(self._subtrees.pop()[1], found), size * 2
-        self._subtrees.append((size, found))
-
-    def root(self) -> bytes:
-        (_, found), *rest = reversed(self._subtrees)
-        for _, left in rest:
-            found = tree.node_hash(left, found)
-        return found
-
-
-def _fits(desk: Desk, note: str, root: bytes) -> bool:
+def _told(desk: Desk) -> Iterator[str]:
+    """The page as far as the result, lines about how far it is, the result, and the rest of the page."""
+    say, page = desk.say, bytes(_page(desk, running=True).body).decode()
+    before, _, after = page.partition(RESULT)
+    yield before
     try:
-        signed: Checkpoint = open_checkpoint(note, desk.services.keys, origin=desk.services.log.origin).checkpoint
-    except TrustError:
-        return False
-    return signed.root == root
+        told = 0
+        for found in recompute(desk.services.log, desk.services.keys):
+            if found.ended:
+                yield bytes(render("verdict.html", say, verified=found).body).decode()
+            elif found.entries >= told + TOLD_EVERY:
+                told = found.entries
+                words = say("{done} of {size} entries recomputed", done=f"{told:,}", size=f"{found.size:,}")
+                yield f'<p class="small muted">{escape(words)}</p>\n'
+    except ReticentError:
+        yield f'<p class="said bad" role="alert">{escape(say("The verification broke off. Please try again."))}</p>'
+    yield after
 
 
 def _page(
-    desk: Desk, *, before: int | None = None, kind: LogKind | None = None, verified: Verification | None = None
+    desk: Desk,
+    *,
+    before: int | None = None,
+    kind: LogKind | None = None,
+    verified: Recomputed | None = None,
+    running: bool = False,
 ) -> Response:
     services, admin = desk.services, desk.visitor.role is Role.ADMIN
     newest = next(iter(services.log.checkpoints(newest_first=True, limit=1)), None)
@@ -122,6 +82,7 @@ def _page(
         kinds=tuple(LogKind),
         kind=kind,
         verified=verified,
+        running=RESULT if running else "",
         chart=_chart(desk),
     )
 

@@ -1,0 +1,39 @@
+"""A database whose operator has chosen another isolation: a decision must still see what was withdrawn before it."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from common.taxonomy import Role
+from common.wire.messages import ConsentWithdrawal
+from server.controls import repository as controls
+from server.settings import Settings
+from server.storage import Transaction, open_database
+from tests.service.world import World
+
+
+def test_a_decision_sees_a_withdrawal_whatever_the_database_would_rather(
+    any_world: World, any_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not any_settings.database_url.startswith("postgresql"):
+        pytest.skip("SQLite has one isolation: the writer is alone")
+    device, services = any_world.consenting(), any_world.services
+    admin = open_database(any_settings.database_url)
+    with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"))
+    admin.close()
+    services.database.engine.dispose()
+    real = controls.stopped_campaigns
+
+    def withdrawn_meanwhile(session: Transaction) -> frozenset[str]:
+        found = real(session)  # the decision has read something: a snapshot would be taken now
+        monkeypatch.setattr(controls, "stopped_campaigns", real)
+        services.consent.withdraw(ConsentWithdrawal(handle=device.handle, purposes="all"), Role.DEVICE)
+        return found
+
+    assert any_world.decide(device.handle, device.headers)["mode"] == "on_device"
+    monkeypatch.setattr(controls, "stopped_campaigns", withdrawn_meanwhile)
+    answer = any_world.decide(device.handle, device.headers)
+    assert answer["mode"] == "contextual"
