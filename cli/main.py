@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cli.ledger import ledger_app
 from cli.owner.command import page
+from cli.policy.command import policy_app
 from client.cli import device_app
 from common.errors import ReticentError
 from common.taxonomy import ModelFamily, Profile
@@ -32,6 +33,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(server_app, name="server")
 app.add_typer(model_app, name="model")
 app.add_typer(log_app, name="log")
+app.add_typer(policy_app, name="policy")
 console = Console(stderr=True)
 
 
@@ -151,12 +153,15 @@ def verify_command(
         list[Path] | None, typer.Option("--checkpoint", help="Checkpoints that somebody else kept; may be repeated.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON and nothing else.")] = False,
+    all_signatures: Annotated[
+        bool, typer.Option("--all-signatures", help="Of every receipt, also of more than 20,000.")
+    ] = False,
 ) -> None:
     """Verify a bundle offline: exit status 1 names the first bad row, 3: all is genuine, not all is there."""
     from cli.evidence.command import verify
 
     with _named_errors():
-        status = verify(archive, key, checkpoint or (), as_json=json)
+        status = verify(archive, key, checkpoint or (), as_json=json, every_signature=all_signatures)
     raise typer.Exit(status)
 
 

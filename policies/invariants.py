@@ -26,6 +26,7 @@ from common.taxonomy import (
 )
 from common.wire.messages import Outbound, TrainingContribution
 from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader
+from policies.placement.lint import prove_placement
 from policies.releases import is_declared, line_of_unit, lines_stated, release_of, releases_of
 from policies.schema import BudgetLine, PolicySet, PrivacyBudgetPolicy, PurposesPolicy
 
@@ -47,6 +48,7 @@ def prove(policies: PolicySet) -> None:
     _prove_egress(policies)
     _prove_purposes(policies)
     _prove_retention(policies)
+    prove_placement(policies.placement)
 
 
 # ── privacy budget ───────────────────────────────────────────────────────────────────────────────────────────────────

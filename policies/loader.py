@@ -18,9 +18,12 @@ from pydantic import ValidationError
 from common.errors import PolicyError
 from common.wire.codec import describe
 from policies import invariants
-from policies.schema import PolicySet
+from policies.placement.lint import prove_placement
+from policies.schema import PlacementPolicy, PolicySet
 
 DOCUMENTS = Path(__file__).with_name("documents")
+PLACEMENTS = DOCUMENTS / "placement"
+"""Ready placement policies, one a file: ecommerce, finance, search, social."""
 NAMES = ("privacy_budget", "purposes", "egress", "retention", "requests", "placement")
 SIZE_BYTES_MAX = 256 * 1024
 
@@ -79,6 +82,27 @@ def load(directory: Path | None = None, *, prove: bool = True) -> LoadedPolicies
     if prove:
         invariants.prove(policies)
     return LoadedPolicies(policies, {name: hashlib.sha256(data).hexdigest() for name, data in raw.items()})
+
+
+def load_placement(path: Path) -> tuple[PlacementPolicy, str]:
+    """One placement policy, proved, and the SHA-256 of its bytes.
+
+    Raises:
+        PolicyError: missing or invalid; the text names field and kind of error.
+        InvariantViolated: it does not deny what it must, or contradicts itself.
+    """
+    data = _read(path)
+    try:
+        policy = PlacementPolicy.model_validate(_parse(path.name, data))
+    except ValidationError as error:
+        raise PolicyError(f"{path.name}: {describe(error)}") from None
+    prove_placement(policy)
+    return policy, hashlib.sha256(data).hexdigest()
+
+
+def ready_placements() -> dict[str, Path]:
+    """The ready placement policies by name."""
+    return {path.stem: path for path in sorted(PLACEMENTS.glob("*.yaml"))}
 
 
 def _read(path: Path) -> bytes:

@@ -14,6 +14,8 @@ from common.privacy.parameters import (
     UserDpParameters,
 )
 from common.taxonomy import EventKind, NeighbouringRelation, PrivacyUnit, Profile, Purpose, RequestKind, TrustModel
+from policies.placement.document import EligibilityRules as EligibilityRules  # noqa: PLC0414 - part of this module's words
+from policies.placement.document import PlacementPolicy as PlacementPolicy  # noqa: PLC0414 - likewise
 
 
 class Document(BaseModel):
@@ -238,40 +240,6 @@ class RetentionPolicy(Document):
 
     retention_days: dict[EventKind, Annotated[int, Field(ge=1, le=3660)]]
     clock_skew_seconds_max: int = Field(ge=0)
-
-
-class EligibilityRules(BaseModel):
-    """Filters applied before anything is scored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    denied_categories: tuple[str, ...]
-    require_label: bool = True
-    languages: tuple[str, ...] = ()
-
-
-class ThresholdStrategy(BaseModel):
-    """Show the best-scoring creative of a slot if it reaches the threshold, else leave the slot to the fallback."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["threshold"]
-    score_min: float = Field(ge=0, le=1)
-
-
-class TopKStrategy(BaseModel):
-    """Fill slots from the ``k`` best, one creative once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["top_k"]
-    k: int = Field(ge=1, le=1000)
-
-
-class PlacementPolicy(Document):
-    """The placement policy g: eligibility, then a strategy, then the tie-break."""
-
-    name: str
-    eligibility: EligibilityRules
-    strategy: Annotated[ThresholdStrategy | TopKStrategy, Field(discriminator="kind")]
-    tie_break: Literal["stable_hash"] = "stable_hash"
 
 
 class PolicySet(BaseModel):

@@ -5,15 +5,16 @@ They look at the catalogue and the policy only, never at a person: the list of c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Iterable
 
 from common.wire.messages import Creative
-from policies.schema import EligibilityRules
+from policies.placement.document import EligibilityRules
 
 
 def eligible(creatives: Iterable[Creative], rules: EligibilityRules) -> tuple[Creative, ...]:
     """The creatives that pass every rule, each id once, in the order of the catalogue."""
-    denied = frozenset(_folded(category) for category in rules.denied_categories)
+    denied = frozenset(folded(category) for category in rules.denied_categories)
     first: dict[str, Creative] = {}
     for creative in creatives:
         first.setdefault(creative.creative_id, creative)
@@ -26,7 +27,7 @@ def running(creatives: Iterable[Creative], stopped: Container[str]) -> tuple[Cre
 
 
 def _passes(creative: Creative, rules: EligibilityRules, denied: frozenset[str]) -> bool:
-    if _folded(creative.category) in denied:
+    if folded(creative.category) in denied:
         return False
     languages = rules.languages or tuple(creative.title)
     if rules.require_label and not (languages and all(creative.label.get(language) for language in languages)):
@@ -34,6 +35,7 @@ def _passes(creative: Creative, rules: EligibilityRules, denied: frozenset[str])
     return all(creative.title.get(language) and creative.description.get(language) for language in languages)
 
 
-def _folded(text: str) -> str:
+@functools.lru_cache(maxsize=4096)
+def folded(text: str) -> str:
     """Case, spaces, underscores and hyphens do not make another category."""
     return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())

@@ -21,6 +21,7 @@ from policies.schema import (
     BudgetLine,
     ClipQuantile,
     EgressPolicy,
+    PlacementPolicy,
     PolicySet,
     PrivacyBudgetPolicy,
     PurposesPolicy,
@@ -31,7 +32,7 @@ from policies.schema import (
 
 READ = {
     name: loader.read_yaml(loader.DOCUMENTS / f"{name}.yaml")
-    for name in ("privacy_budget", "purposes", "egress", "retention")
+    for name in ("privacy_budget", "purposes", "egress", "retention", "placement")
 }
 SHIPPED = PrivacyBudgetPolicy.model_validate(READ["privacy_budget"])
 ADAPTIVE = ClipQuantile(
@@ -84,6 +85,7 @@ def policies(**changes: object) -> PolicySet:
         "purposes": PurposesPolicy.model_validate(READ["purposes"]),
         "egress": EgressPolicy.model_validate(READ["egress"]),
         "retention": RetentionPolicy.model_validate(READ["retention"]),
+        "placement": PlacementPolicy.model_validate(READ["placement"]),
     }
     return PolicySet.model_construct(**(parts | changes))
 

@@ -13,7 +13,8 @@ from policies import loader
 PLACEMENT = """\
 version: 1
 name: test
-eligibility: {denied_categories: []}
+eligibility:
+  denied_categories: [tobacco, prescription drugs, health condition, sexual life, religion, political, trade union]
 strategy: {kind: top_k, k: 3}
 """
 

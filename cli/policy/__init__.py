@@ -1,0 +1,1 @@
+"""``reticent policy``: judge placement policies on decision logs, check their documents."""

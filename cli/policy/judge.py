@@ -1,0 +1,67 @@
+"""Judges policies on one log. Owns the answer's form; prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from policies.evaluation.diagnostics import Diagnostics, diagnose
+from policies.evaluation.estimators import ESTIMATORS, difference, on_policy
+from policies.evaluation.intervals import Estimate
+from policies.evaluation.rows import LogRow
+from policies.evaluation.sample import Sample
+from policies.evaluation.targets import TargetPolicy, as_logged, seen_from
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One policy on one log."""
+
+    policy: str
+    estimates: tuple[Estimate, ...]
+    diagnostics: Diagnostics
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All of it.
+
+    Attributes:
+        rows, decisions: size of the log.
+        logged: what the logging policy earned a turn.
+        policies: each policy judged.
+        differences: of each later policy to the first, by name; empty for a single policy.
+    """
+
+    rows: int
+    decisions: int
+    logged: Estimate
+    policies: tuple[Judged, ...]
+    differences: dict[str, tuple[Estimate, ...]]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values."""
+        return asdict(self)
+
+
+def judge(rows: Sequence[LogRow], targets: Sequence[tuple[str, TargetPolicy]]) -> Verdict:
+    """Judge policies on a log; the first is the one that the others are compared with.
+
+    Raises:
+        InputError, OutOfRange: as for ``seen_from``.
+    """
+    samples: dict[str, Sample] = {name: seen_from(rows, target) for name, target in targets}
+    logged = seen_from(rows, as_logged)
+    first = next(iter(samples))
+    return Verdict(
+        rows=len(rows),
+        decisions=len({row.decision_id for row in rows}),
+        logged=on_policy(logged),
+        policies=tuple(
+            Judged(name, tuple(estimator(sample) for estimator in ESTIMATORS), diagnose(sample))
+            for name, sample in samples.items()
+        ),
+        differences={
+            name: tuple(difference(sample, samples[first])) for name, sample in samples.items() if name != first
+        },
+    )

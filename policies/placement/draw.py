@@ -1,0 +1,28 @@
+"""Draws of g. Owns how a seed becomes uniforms: a hash, so that any decision replays anywhere from its seed.
+
+This is no privacy mechanism: whoever knows the seed knows the draw. A device that must hide its choice uses the
+private pick, whose coins come from ``common.privacy.randomness``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+
+def uniform(seed: str, *path: str | int) -> float:
+    """A uniform on (0, 1): an odd multiple of 2^-54 from SHA-256 of seed and path, each with its length before it."""
+    name = "".join(f"{len(part)}:{part}" for part in map(str, (seed, *path)))
+    bits = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 11
+    return (bits + 0.5) * 2.0**-53
+
+
+def pick(probabilities: Sequence[float], u: float) -> int:
+    """The index that ``u`` falls on when the probabilities lie end to end; never one whose probability is 0."""
+    reached, last = 0.0, 0
+    for index, probability in enumerate(probabilities):
+        if probability > 0:
+            reached, last = reached + probability, index
+            if u < reached:
+                return index
+    return last  # rounding left a gap at the very end

@@ -1,0 +1,33 @@
+"""Pacing. Owns which campaigns take part in one decision: one coin a campaign, with the serve probability it is given.
+
+The coins are tossed before anything is scored, by the seed alone. The candidates they leave are part of what a decision
+is conditioned on, like the page: propensities are given them, and a policy is judged under the pacing that was in
+force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import OutOfRange
+from common.wire.messages import Creative
+from policies.placement.draw import uniform
+from policies.placement.inputs import Inputs
+
+
+def paced(creatives: Sequence[Creative], inputs: Inputs, seed: str) -> tuple[Creative, ...]:
+    """The creatives whose campaigns take part this time.
+
+    Raises:
+        OutOfRange: a serve probability is not in [0, 1].
+    """
+    if not inputs.pacing:
+        return tuple(creatives)
+    serving = {campaign: _serves(campaign, p, seed) for campaign, p in inputs.pacing.items()}
+    return tuple(creative for creative in creatives if serving.get(inputs.campaign_of(creative), True))
+
+
+def _serves(campaign: str, probability: float, seed: str) -> bool:
+    if not 0 <= probability <= 1:
+        raise OutOfRange("a serve probability is a number from 0 to 1")
+    return uniform(seed, "pacing", campaign) < probability
