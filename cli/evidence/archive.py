@@ -25,8 +25,7 @@ _BROKEN: Final = (
     zlib.error,
     EOFError,
     OSError,
-    NotImplementedError,
-    RuntimeError,
+    RuntimeError,  # encrypted, or compressed in a way that zipfile does not know
     ValueError,
 )
 
