@@ -126,7 +126,9 @@ class ConsentService(ConsentReader):
             ]
 
     def withdraw(self, withdrawal: ConsentWithdrawal, actor: Role, *, app_id: str | None = None) -> list[Receipt]:
-        """Withdraw grants. Repeating it changes nothing and returns the same receipts; what was never decided has none.
+        """Withdraw grants, those too that have ended by themselves: it is a no, whoever noticed the end first.
+
+        Repeating it changes nothing and returns the same receipts; what was never decided has none.
 
         Raises:
             NotFound: the subject is not known.
@@ -284,11 +286,16 @@ class ConsentService(ConsentReader):
         actor: str = "",
         reason: InvalidationReason | None = None,
     ) -> Receipt | None:
-        """End a grant; where there is none, the last decision's receipt again."""
+        """End a grant; where there is none to end, the last decision's receipt again.
+
+        A withdrawal also follows an end that was nobody's no: whether a lapse was marked yet must not decide if people
+        are asked again.
+        """
         last = repository.latest_event(session, found.handle, purpose)
         if last is None:
             return None
-        if last.state is not ConsentState.GIVEN:
+        refused = last.state in (ConsentState.REFUSED, ConsentState.WITHDRAWN)
+        if refused if state is ConsentState.WITHDRAWN else last.state is not ConsentState.GIVEN:
             return Receipt.of(last)
         under = replace(Circumstances.of(last, entity, method), actor=actor, reason=reason)
         return self._recorder.record(session, found, purpose, state, under=under)

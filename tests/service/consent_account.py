@@ -67,13 +67,16 @@ class Account:
     place: str
     key: PublicKey
     given_at: dict[Purpose, float] = field(default_factory=dict)
+    agreed: set[Purpose] = field(default_factory=set)  # their last word was yes, however that ended
     opposed: set[Purpose] = field(default_factory=set)
     no_at: dict[Purpose, float] = field(default_factory=dict)
     objects: bool = False
     restricted: bool = False
 
     def says_no(self, purpose: Purpose, now: float) -> None:
-        if self.given_at.pop(purpose, None) is not None:
+        self.given_at.pop(purpose, None)
+        if purpose in self.agreed:
+            self.agreed.discard(purpose)
             self.no_at[purpose] = now
 
     def live(self, purpose: Purpose, now: float) -> bool:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from common.errors import AskedTooEarly, ConsentRefused, NotFound, NoticeExpired
 from common.taxonomy import AgeBand, ConsentState, ControlScope, DecisionMode, InvalidationReason, Purpose, Role
@@ -69,7 +69,6 @@ class People(RuleBasedStateMachine):
         self.context.__exit__(None, None, None)
 
     def whom(self, index: int) -> tuple[str, Account] | None:
-        self.steps["steps"] += 1
         everybody = list(self.people.items())
         return everybody[index % len(everybody)] if everybody else None
 
@@ -98,7 +97,6 @@ class People(RuleBasedStateMachine):
     )
     def enrol(self, age: AgeBand, place: str, key: int) -> None:
         """Also anew, with a key that was here before or is still here under another handle."""
-        self.steps["steps"] += 1
         self.steps["enrol"] += 1
         if len(self.people) >= 6:
             return
@@ -133,6 +131,7 @@ class People(RuleBasedStateMachine):
             account.given_at.pop(purpose, None)
             account.no_at.pop(purpose, None)
             (account.opposed.add if gpc else account.opposed.discard)(purpose)
+            (account.agreed.add if answer == "given" else account.agreed.discard)(purpose)
             if answer == "given":
                 account.given_at[purpose] = self.clock.now
             else:
@@ -214,7 +213,6 @@ class People(RuleBasedStateMachine):
 
     @rule(scope=st.sampled_from(["purpose", "jurisdiction"]), purpose=st.sampled_from(Purpose), off=st.booleans())
     def control(self, scope: str, purpose: Purpose, *, off: bool) -> None:
-        self.steps["steps"] += 1
         self.steps["control"] += 1
         kind = ControlScope(scope)
         target = purpose.value if kind is ControlScope.PURPOSE else {"t": "US", "p": "FR", "m": "US-CA"}[purpose[0]]
@@ -234,7 +232,6 @@ class People(RuleBasedStateMachine):
 
         Under an opposing signal everybody agrees in vain, whatever they agreed to before.
         """
-        self.steps["steps"] += 1
         for kind, target in sorted(self.stopped):
             self.services.controls.release(kind, target, actor="privacy_officer:a")
         self.stopped.clear()
@@ -245,7 +242,6 @@ class People(RuleBasedStateMachine):
             asked = [one for one in Purpose if gpc or not account.live(one, self.clock.now)]
             if asked:
                 self.change(index, dict.fromkeys(asked, "given"), gpc=gpc, old=False)
-            self.decide(index, gpc=False, stranger=False)
         self.start_round()
 
     @rule(index=INDEX, purpose=st.sampled_from(Purpose))
@@ -266,14 +262,12 @@ class People(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([1, 1, 1, 7, 30, 179]))
     def wait(self, days: int) -> None:
-        self.steps["steps"] += 1
         self.steps["wait"] += 1
         self.clock.advance(days * PAST_DAY)
 
     @rule()
     def lapse(self) -> None:
         """Marking ended grants changes nothing that holds; afterwards none is left unmarked."""
-        self.steps["steps"] += 1
         self.steps["lapsed"] += self.services.consent.lapse()
         assert self.services.consent.lapse() == 0
         for account in self.people.values():
@@ -281,9 +275,16 @@ class People(RuleBasedStateMachine):
             for purpose in ended:
                 del account.given_at[purpose]
 
+    @rule(marked=st.booleans())
+    def half_a_year(self, *, marked: bool) -> None:
+        """Everybody agrees, and nobody says anything for as long as a grant lasts."""
+        self.calm(gpc=False)
+        self.clock.advance(180 * DAY + 60)
+        if marked:
+            self.lapse()
+
     @rule(material=st.booleans(), really=RARELY)
     def publish(self, *, material: bool, really: bool) -> None:
-        self.steps["steps"] += 1
         if not really:
             return
         self.retired = self.services.notices.current("en").digest
@@ -297,7 +298,6 @@ class People(RuleBasedStateMachine):
     @rule(really=RARELY)
     def restart(self, *, really: bool) -> None:
         """Another process takes over: nothing that holds was in memory."""
-        self.steps["steps"] += 1
         if not really:
             return
         self.steps["restart"] += 1
@@ -305,6 +305,13 @@ class People(RuleBasedStateMachine):
         self.services = start(self.state, self.clock)
 
     # ── what must never go wrong ─────────────────────────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def everybody_is_decided_for(self) -> None:
+        """Whatever has just happened holds at the next decision, for everybody. Runs once after every step."""
+        self.steps["steps"] += 1
+        for index in range(len(self.people)):
+            self.decide(index, gpc=False, stranger=False)
 
     @rule(index=INDEX, gpc=RARELY, stranger=RARELY)
     def decide(self, index: int, *, gpc: bool, stranger: bool) -> None:
@@ -323,13 +330,11 @@ class People(RuleBasedStateMachine):
     @rule()
     def start_round(self) -> None:
         """A round asks which devices it may invite."""
-        self.steps["steps"] += 1
         self.admitted = self.asked()
 
     @rule()
     def accept_updates(self) -> None:
         """It asks again before it accepts their updates."""
-        self.steps["steps"] += 1
         accepted = self.admitted & self.asked()
         self.steps["accepted"] += len(accepted)
         self.steps["kept out"] += len(self.admitted - accepted)

@@ -44,17 +44,17 @@ HAPPENED = (
 
 
 def test_no_sequence_yields_anything_personal_without_a_live_grant(blank: Path) -> None:
-    found = run(blank, examples=6, steps=80)
+    found = run(blank, examples=5, steps=50)
     assert found["personalised"] > 0 < found["accepted"]
 
 
 @pytest.mark.slow
 def test_ten_thousand_steps(blank: Path, record_property: Callable[[str, object], None]) -> None:
-    found = run(blank, examples=27, steps=400)
+    found = run(blank, examples=40, steps=400)
     for name, count in sorted(found.items()):
         record_property(name, count)
     assert found["steps"] >= 10_000
-    assert all(found.get(name, 0) > 0 for name in HAPPENED)
+    assert [name for name in HAPPENED if not found.get(name)] == []
 
 
 # ── controls: every condition of the gate is one that the machine would miss ─────────────────────────────────────────
