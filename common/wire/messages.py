@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictFloat
+from pydantic import Field
 
 from common.privacy.parameters import MechanismUse, PrivacyStatement, RecordDpParameters
 from common.taxonomy import AgeBand, ConsentMethod, FollowUp, Masking, ModelFamily, Profile, Purpose, Task
@@ -16,6 +16,10 @@ from common.wire.base import Digest, Handle, Message, ShortText
 from common.wire.consent import ConsentReceipt as ConsentReceipt  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.consent import ConsentStanding as ConsentStanding  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.disclosure import Disclosure
+from common.wire.placement import Catalogue as Catalogue  # noqa: PLC0414 - what crosses the border is named here
+from common.wire.placement import Creative as Creative  # noqa: PLC0414
+from common.wire.placement import PlacementPermit as PlacementPermit  # noqa: PLC0414
+from common.wire.placement import SlotRequest as SlotRequest  # noqa: PLC0414
 from common.wire.secagg import SecAggInbound, SecAggOutbound
 from common.wire.subject import SubjectOutbound
 
@@ -145,32 +149,6 @@ class RoundInvitation(Message):
     budget_policy_digest: Digest
 
 
-class Creative(Message):
-    """One thing that can be shown. ``attributes`` feed features; texts are filled templates."""
-
-    creative_id: ShortText
-    item_id: ShortText
-    attributes: dict[str, str]
-    numbers: dict[str, StrictFloat] = Field(default_factory=dict)
-    category: ShortText
-    advertiser: ShortText
-    payer: ShortText
-    title: dict[str, ShortText]
-    description: dict[str, ShortText]
-    image_url: ShortText
-    image_alt: dict[str, ShortText]
-    landing_url: Annotated[str, Field(pattern=r"^https://", max_length=500)]
-    label: dict[str, ShortText]
-
-
-class Catalogue(Message):
-    """All creatives: the same signed bytes for everybody."""
-
-    kind: Literal["catalogue"] = "catalogue"
-    version: int = Field(ge=1)
-    creatives: tuple[Creative, ...]
-
-
 class PolicyDocument(Message):
     """A policy document as it is in force at the service: its very text, so that its digest can be compared."""
 
@@ -178,32 +156,6 @@ class PolicyDocument(Message):
     name: Literal["placement"] = "placement"
     digest: Digest
     text: Annotated[str, Field(max_length=262_144)]
-
-
-class SlotRequest(Message):
-    """One slot to be filled, with ``count`` positions."""
-
-    slot_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-    count: int = Field(default=1, ge=1, le=20)
-
-
-class PlacementPermit(Message):
-    """Lets one subject's device fill these slots by itself, with exactly this catalogue, policy and model.
-
-    Holds nothing that depends on behaviour; it is one of two keys, the other being the device's own gate. ``stopped``
-    names campaigns that a privacy officer has switched off: the device leaves their creatives out.
-    """
-
-    kind: Literal["placement_permit"] = "placement_permit"
-    decision_id: ShortText
-    handle: Handle
-    slots: tuple[SlotRequest, ...]
-    catalogue_version: int = Field(ge=1)
-    policy_digest: Digest
-    model_version: int = Field(ge=1)
-    issued_at: int
-    expires_at: int
-    stopped: tuple[ShortText, ...] = ()
 
 
 class ModelManifest(Message):
