@@ -13,6 +13,8 @@ from common.taxonomy import DenialReason, RequestKind, RequestStatus
 from policies.notices import Locale
 from server.requests.tables import SubjectRequestRow
 
+BY_DEVICE = "device"
+BY_OFFICER = "officer"
 OPEN = (RequestStatus.PENDING, RequestStatus.IN_PROGRESS)
 
 
@@ -49,6 +51,10 @@ class Request:
     def is_open(self) -> bool:
         """Whether somebody still has to do something."""
         return self.status in OPEN
+
+    def filed_by(self, actor: str) -> bool:
+        """Whether this officer has filed it on somebody's behalf."""
+        return self.verified_by == BY_OFFICER and self.steps[0].actor == actor
 
 
 def add(session: Session, request: Request) -> None:

@@ -13,6 +13,7 @@ from common.wire.subject import SubjectRequest
 from server.api.deps import ServicesDep
 from server.api.paging import PageDep, cut, link
 from server.api.security import Caller
+from server.requests.repository import BY_OFFICER
 from server.requests.repository import Request as StoredRequest
 from server.requests.schemas import (
     Acknowledged,
@@ -22,7 +23,6 @@ from server.requests.schemas import (
     RequestId,
     RequestList,
 )
-from server.requests.service import BY_OFFICER
 
 router = APIRouter(prefix="/v1/dsr", tags=["data subjects"])
 

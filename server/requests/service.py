@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from common.crypto.signing import SigningKey
-from common.errors import NotAllowed, NotFound, NotPending, StorageUnavailable
+from common.errors import NotAllowed, NotFound, NotPending, SecondOfficerNeeded, StorageUnavailable
 from common.taxonomy import AgeBand, DenialReason, LogKind, RequestKind, RequestStatus, Role
 from common.wire.documents import seal
 from common.wire.requests import RequestAcknowledgement, proven_identity
@@ -27,11 +27,9 @@ from server.consent import repository as subjects
 from server.consent.repository import SubjectFacts
 from server.requests import repository
 from server.requests.erasure import Erased, Rooms
-from server.requests.repository import OPEN, Request, Step
+from server.requests.repository import BY_DEVICE, BY_OFFICER, OPEN, Request, Step
 from server.storage import Transaction
 
-BY_DEVICE: Final = "device"
-BY_OFFICER: Final = "officer"
 PACKAGED: Final = frozenset({RequestKind.ACCESS, RequestKind.PORTABILITY})
 _DAY_S: Final = 86_400
 _LOG: Final = logging.getLogger(__name__)
@@ -160,9 +158,12 @@ class RequestService:
 
         Raises:
             NotFound, NotPending: there is none, or it is past that.
+            SecondOfficerNeeded: this officer has filed it on somebody's behalf.
         """
         with self._database.write() as session:
             request = self._waiting(session, request_id, (RequestStatus.PENDING,))
+            if request.filed_by(by):
+                raise SecondOfficerNeeded("who files a request on somebody's behalf does not approve it")
             return self._move(session, request, RequestStatus.IN_PROGRESS, by)
 
     def deny(self, request_id: str, reason: DenialReason, by: str) -> Request:

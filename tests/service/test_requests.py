@@ -193,8 +193,10 @@ def test_an_officer_asks_on_somebody_s_behalf(
     answer = any_world.http.post("/v1/dsr", json=body, headers=officers[0])
     assert (answer.status_code, answer.json()["status"]) == (201, "pending")
     path = f"/v1/dsr/{answer.json()['request_id']}"
-    any_world.http.post(f"{path}/approve", headers=officers[0])
-    any_world.http.post(f"{path}/complete", headers=officers[1])
+    alone = any_world.http.post(f"{path}/approve", headers=officers[0])
+    assert (alone.status_code, alone.json()["title"]) == (403, "SecondOfficerNeeded")
+    assert any_world.http.post(f"{path}/approve", headers=officers[1]).status_code == 200
+    any_world.http.post(f"{path}/complete", headers=officers[0])
     package = any_world.http.get(f"{path}/package", headers=officers[1])
     assert package.status_code == 200, "it was asked for through an officer, who hands it on"
     unknown = any_world.http.post("/v1/dsr", json=body | {"handle": "A" * 22}, headers=officers[0])
