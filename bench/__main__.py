@@ -11,9 +11,17 @@ PARTS = (
     ["bench.ledger", "--json", "var/bench/ledger.json"],
     ["bench.cohort", "--json", "var/bench/cohort.json"],
     ["bench.transparency", "--out", "var/bench/transparency.json"],
+    ["bench.measurement"],
+    ["bench.pacing"],
+    ["bench.decisions"],
+    ["bench.decisions_kill"],
+    ["bench.decisions_kill", "--app", "behind"],
     ["bench.peak"],
+    ["bench.private_pick", "--json", "var/bench/private_pick.json"],
     ["bench.quality", "--seeds", "3"],
     ["bench.utility", "--seeds", "5"],
+    ["bench.placement_value", "--seeds", "5"],
+    ["bench.off_policy", "--logs", "500"],
 )
 
 

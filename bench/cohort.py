@@ -54,6 +54,7 @@ from common.privacy.updates import ModelDelta
 from common.taxonomy import FeatureBlock, ModelFamily, Profile
 from common.wire.messages import ModelSpec
 
+USERS = 1000  # a round of user level
 SAMPLES = 50
 STEPS = 5
 NUMBERS, HIDDEN = 32, 122  # 4,186 weights with the empty tables
@@ -121,7 +122,9 @@ def show(lines: list[Line], large: dict[str, dict[str, float]], slowdown: float)
         for line in lines
     ]
     show_table("Virtual devices per CPU second, one thread", ("what", "against", "its", "ours", "ratio", "asked"), rows)
-    console.print(f"{SAMPLES} records a device; noise: {SecureNoise.label}", style="dim")
+    console.print(
+        f"{SAMPLES} records a device, {USERS} devices a round of user level; noise: {SecureNoise.label}", style="dim"
+    )
     found = [(kind, f"{figures['ms']:.1f}", f"{figures['extra_mib']:.0f}") for kind, figures in large.items()]
     show_table("One step, 2^17 rows x 16, 256 records", ("engine", "CPU ms", "MiB extra"), found)
     console.print(f"The DP step takes {slowdown:.2f} times the plain one (asked: at most 2.5, and 100 MB extra).")
@@ -232,7 +235,7 @@ def user_level(steps: int, turns: int, pfl: Path | None) -> list[Line]:
         family=ModelFamily.WIDE_DEEP, spec_digest=spec.digest, base_rate=0.1, contextual_weight=0.0, hidden_width=HIDDEN
     )
     start = flatten(initial_arrays(model, spec))
-    devices = [make_examples(spec, SAMPLES, seed) for seed in range(512)]
+    devices = [make_examples(spec, SAMPLES, seed) for seed in range(USERS)]
     trainer = make_trainer(spec, model, make_parameters(steps, 1 / steps, batch), Profile.USER_DISTRIBUTED)
     network = build_network(model, spec)
     with contextlib.ExitStack() as stack:
@@ -300,8 +303,9 @@ def pfl_python(options: argparse.Namespace) -> Path | None:
 @contextlib.contextmanager
 def pfl_contestant(python: Path, batch: int) -> Iterator[Contestant]:
     """The simulator of pfl in a process that trains one round a turn."""
-    sizes = {"users": 256, "samples": SAMPLES, "batch": batch, "numbers": NUMBERS, "hidden": HIDDEN}
-    command = [python, Path(__file__).with_name("pfl_worker.py"), *(f"--{name}={size}" for name, size in sizes.items())]
+    sizes = {"users": USERS, "samples": SAMPLES, "batch": batch, "numbers": NUMBERS, "hidden": HIDDEN}
+    worker_path = Path(__file__).with_name("pfl_worker.py")
+    command = [str(python), str(worker_path), *(f"--{name}={size}" for name, size in sizes.items())]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as worker:

@@ -82,6 +82,9 @@ def seen_from(log: Log, target: Floats) -> Sample:
         before=np.ones(turns),
         clusters=np.arange(turns),
         idle=np.zeros(turns),
+        model_effect=reward_model.effects(
+            log.items, np.zeros(turns), log.clicks, np.bincount(log.positions, minlength=len(target)) @ target / turns
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""How long g takes on a device: 1,000 creatives, one core, every ready policy.
+"""How long g takes on a device: 1,000 creatives, one core, every ready policy and every strategy at its defaults.
 
     python -m bench.ranking [decisions]
 
@@ -16,6 +16,7 @@ from typing import Final
 from common.wire.messages import Creative, SlotRequest
 from policies.loader import load, load_placement, ready_placements
 from policies.placement.decide import decide
+from policies.placement.document import PlacementPolicy
 from policies.placement.inputs import Bid, Inputs, Shown
 
 CREATIVES: Final = 1000
@@ -23,9 +24,9 @@ LIMIT_MS: Final = 10.0
 BOTH: Final = {"en": "text", "zh-CN": "文本"}
 
 
-def catalogue() -> list[Creative]:
+def catalogue() -> tuple[Creative, ...]:
     """A thousand creatives of fifty advertisers in twenty categories."""
-    return [
+    return tuple(
         Creative(
             creative_id=f"creative-{i}",
             item_id=f"item-{i}",
@@ -41,7 +42,19 @@ def catalogue() -> list[Creative]:
             label={"en": "Ad", "zh-CN": "广告"},
         )
         for i in range(CREATIVES)
-    ]
+    )
+
+
+DEFAULTS: Final[dict[str, dict[str, object]]] = {
+    "greedy": {"kind": "greedy"},
+    "beta": {"kind": "thompson", "posterior": "beta"},
+    "gaussian": {"kind": "thompson", "posterior": "gaussian"},
+}
+
+
+def of_defaults(like: PlacementPolicy, name: str, rule: dict[str, object]) -> PlacementPolicy:
+    """A policy with another one's filters and caps, and a strategy as it is when a document says nothing more."""
+    return PlacementPolicy.model_validate(like.model_dump() | {"name": name, "strategy": rule})
 
 
 def main(decisions: int) -> int:
@@ -60,6 +73,7 @@ def main(decisions: int) -> int:
     )
     slots = [SlotRequest(slot_id="a", count=2), SlotRequest(slot_id="b")]
     policies = {"default": load().policies.placement} | {n: load_placement(p)[0] for n, p in ready_placements().items()}
+    policies |= {f"any {name}": of_defaults(policies["social"], name, rule) for name, rule in DEFAULTS.items()}
     slow = False
     for name, policy in policies.items():
         walls, cpus = [], []
@@ -80,7 +94,7 @@ def main(decisions: int) -> int:
         middle, late, wall_late = (sorted(t)[int(q * len(t))] for t, q in ((cpus, 0.5), (cpus, 0.99), (walls, 0.99)))
         slow |= late > LIMIT_MS
         print(
-            f"{name:<10} {policy.strategy.kind:<15} CPU p50 {middle:5.2f} ms  p99 {late:5.2f} ms"
+            f"{name:<13} {policy.strategy.kind:<15} CPU p50 {middle:5.2f} ms  p99 {late:5.2f} ms"
             f"   wall p99 {wall_late:5.2f} ms"
         )
     return int(slow)

@@ -63,23 +63,35 @@ class Path:
         Raises:
             SumOutOfRange: a sum left the range that the modulus was sized for.
         """
-        rng, model = rng or SecureNoise(), self.config.model(self.spec)
-        template = initial_arrays(model, self.spec)
+        rng = rng or SecureNoise()
+        found = self.weights(rows.train, rng)
+        before = self._measure(found, rows)
+        if not self.calibrate:
+            return before, {}
+        return before, self._measure(self.refit(found, rows.train, rng), rows)
+
+    def weights(self, devices: Sequence[Examples], rng: NoiseSource) -> arrays.Arrays:
+        """Train.
+
+        Raises:
+            SumOutOfRange: a sum left the range that the modulus was sized for.
+        """
+        template = initial_arrays(self.config.model(self.spec), self.spec)
         weights = arrays.flatten(template)
         state, rounds = OptimiserState.start(len(weights)), self.config.num_server_rounds
         trainer = self._trainer(rng)
         for number in range(1, rounds + 1):
-            mean = self._mean_update(trainer, weights, rows.train, rng)
+            mean = self._mean_update(trainer, weights, devices, rng)
             weights, state = step(
                 self.config.optimiser(), weights, mean, state, round_number=number, rounds_total=rounds
             )
             weights = arrays.flatten(arrays.unflatten(weights, template))
-        found = arrays.unflatten(weights, template)
-        before = self._measure(found, rows)
-        if not self.calibrate:
-            return before, {}
-        outcome = self._calibration(found, rows.train, rng)
-        return before, self._measure(calibrated(found, model, self.spec, outcome)[0], rows)
+        return arrays.unflatten(weights, template)
+
+    def refit(self, found: arrays.Arrays, devices: Sequence[Examples], rng: NoiseSource) -> arrays.Arrays:
+        """The paid calibration of a trained model."""
+        outcome = self._calibration(found, devices, rng)
+        return calibrated(found, self.config.model(self.spec), self.spec, outcome)[0]
 
     def _trainer(self, rng: NoiseSource) -> LocalTrainer:
         plain = self.profile is Profile.USER_DISTRIBUTED

@@ -62,6 +62,8 @@ def furnish() -> None:
     published = services.catalogues.publish(creatives)
     services.database.close()
     typer.echo(f"catalogue version {published.version} with {published.creatives} creatives")
+    for name, count in published.refused.items():
+        typer.echo(f"left out for hinting at {name}: {count}")
 
 
 @app.command()

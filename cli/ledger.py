@@ -19,7 +19,7 @@ from cli.ledger_plan import Plan, Spent
 from cli.ledger_views import Disagreement
 from client import console
 from client.budget import Ledger
-from client.device import Node, anchor_path
+from client.device import Node, anchor_path, pick_ledger_paths
 from client.settings import Settings, home_from_env
 from client.store.keys import DeviceId
 from common.errors import InputError, ReticentError
@@ -28,6 +28,7 @@ from common.privacy.parameters import MechanismUse
 from common.privacy.recompute import recompute_epsilon
 from common.taxonomy import Task
 from policies import budget, loader
+from policies.picks import pick_budget
 from policies.schema import PrivacyBudgetPolicy
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def project(
     calibrations: Count = 0,
     evaluations: Count = 0,
     histograms: Count = 0,
+    measurements: Count = 0,
     weights: Annotated[int, typer.Option(min=1, help="Weights of the model.")] = 1000,
     noise_multiplier: Annotated[float | None, typer.Option("-z", help="Another z of the user-level update.")] = None,
     record_noise_multiplier: Annotated[float | None, typer.Option(help="Another z of DP-SGD on the device.")] = None,
@@ -160,6 +162,7 @@ def project(
     with _named_errors():
         policy = loader.load(_settings(None).policies_directory, prove=False).policies.privacy_budget
         tasks = {Task.CALIBRATE: calibrations, Task.EVALUATE: evaluations, Task.HISTOGRAM: histograms}
+        tasks[Task.MEASURE] = measurements
         plan = Plan(
             rounds=policy.rounds_max if rounds is None else rounds,
             tasks=tasks,
@@ -237,7 +240,8 @@ def verify(*, as_json: Json = False, database: Database = None, home: Home = Non
 
 def _verify_node(home: Path | None, keys: Path | None) -> Verdict:
     with _node(home, keys) as node:
-        return node.ledger.verify()
+        found, picks = node.ledger.verify(), node.pick_ledger.verify()
+        return replace(found, problems=(*found.problems, *(f"private picks: {one}" for one in picks.problems)))
 
 
 def _verify_server(url: str) -> ServerVerdict:
@@ -247,6 +251,18 @@ def _verify_server(url: str) -> ServerVerdict:
     with _server(url) as book:
         found = check(book)
         return replace(found, problems=(*found.problems, *compare(book)))
+
+
+def _reset_picks(directory: Path, settings: Settings, policy: PrivacyBudgetPolicy) -> None:
+    """The same for the ledger of private picks, if this node has one."""
+    path, own = pick_ledger_paths(directory, settings)
+    if not path.exists() and not own.exists():
+        return
+    _, moved = Ledger.recover(
+        path, policy if policy.placement is None else pick_budget(policy), now=settings.now, anchor=own
+    )
+    if moved is not None:
+        ledger_views.say(f"the unreadable ledger of private picks is now {moved.name}")
 
 
 @ledger_app.command("reset")
@@ -271,4 +287,5 @@ def reset(
         period, moved = Ledger.recover(directory / "ledger.db", policy, now=settings.now, anchor=anchor)
         if moved is not None:
             ledger_views.say(f"the unreadable ledger is now {moved.name}")
+        _reset_picks(directory, settings, policy)
         ledger_views.say(f"budget period {period} counts as spent; releases go on in the next one")

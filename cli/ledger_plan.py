@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from common.privacy import accountant
 from common.privacy.parameters import MechanismUse
@@ -15,6 +16,7 @@ from policies.schema import BudgetLine, PrivacyBudgetPolicy
 
 ROUNDS_MAX = 100_000
 Spent = list[tuple[Purpose, MechanismUse]]
+_COUNTS: Final = frozenset({Task.HISTOGRAM, Task.MEASURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Plan:
         rounds: training rounds that one device takes part in.
         tasks: how many sessions of each other task.
         weights: weights of the model.
-        cells: cells of a feature histogram.
+        cells: cells of a feature histogram, or of a measurement.
         noise_multiplier: hypothetical z of the user-level update; the document's when absent.
         record_noise_multiplier: hypothetical z of DP-SGD on the device; likewise.
     """
@@ -110,7 +112,7 @@ def forecast(policy: PrivacyBudgetPolicy, plan: Plan, spent: Spent | None = None
         (release.purpose, _times(release.use, count))
         for task, count in plan.tasks.items()
         if count
-        for release in planned_round(document, task, plan.cells if task is Task.HISTOGRAM else plan.weights)
+        for release in planned_round(document, task, plan.cells if task in _COUNTS else plan.weights)
     ]
     found = []
     for line in policy.lines:

@@ -25,6 +25,7 @@ from client.device import Node
 from client.egress import HttpTransport, Signer
 from client.settings import Settings
 from client.store.keys import DeviceId
+from client.store.placed import Position
 from common.errors import ConsentRefused
 from common.taxonomy import AgeBand, FollowUp, Purpose
 from common.wire.messages import Creative
@@ -165,7 +166,7 @@ def visit(agent: Agent, shop: Shop, equipment: Equipment, future: Future, visits
     (slot, *_) = answer["slots"]
     visits.decisions[answer["mode"], slot["reason"] or "consent given"] += 1
     visits.examples.setdefault(f"{answer['mode']}: {slot['reason'] or 'consent given'}", answer)
-    shown = _shown(agent, answer, slot, equipment, future)
+    shown, place = _shown(agent, answer, slot, equipment, future)
     if shown is None:
         return
     item = shown.item_id
@@ -174,7 +175,11 @@ def visit(agent: Agent, shop: Shop, equipment: Equipment, future: Future, visits
     bought = future.bought(item)
     visits.clicked[mode] += bought
     visits.converted[mode] += bought
-    if answer["permit"] is not None:  # personalised: what followed stays on the device
+    if place is not None:  # the device chose it: what followed stays on the device
+        agent.feedback.seen(place, now=time.time(), moment=future.moment)
+        if bought:
+            agent.feedback.clicked(place, now=time.time(), moment=future.moment + 1)
+    elif answer["permit"] is not None:  # it might have, and the fallback stands
         agent.record(
             Impression(
                 time=future.moment,
@@ -195,16 +200,20 @@ def visit(agent: Agent, shop: Shop, equipment: Equipment, future: Future, visits
 
 def _shown(
     agent: Agent, answer: dict[str, Any], slot: dict[str, Any], equipment: Equipment, future: Future
-) -> Creative | None:
-    """What the person sees: the device's own choice where it is permitted, else the service's."""
-    wanted = slot["creative"]["creative_id"] if slot["creative"] else None
+) -> tuple[Creative | None, Position | None]:
+    """What the person sees, and where the device chose it; None there where the service did."""
+    wanted, place = slot["creative"]["creative_id"] if slot["creative"] else None, None
     if answer["permit"] is not None:
         try:
             placed = agent.place(answer["permit"], equipment, context=CONTEXT, now=time.time(), moment=future.moment)
-            wanted = placed[0].creative_id or wanted
         except ConsentRefused:
-            pass  # the fallback stands
-    return next((c for c in equipment.catalogue.creatives if c.creative_id == wanted), None)
+            placed = ()  # the fallback stands
+        if placed and placed[0].creative_id is not None:
+            wanted, place = (
+                placed[0].creative_id,
+                Position(answer["decision_id"], placed[0].slot_id, placed[0].position),
+            )
+    return next((c for c in equipment.catalogue.creatives if c.creative_id == wanted), None), place
 
 
 @dataclass(frozen=True, slots=True)

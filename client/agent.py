@@ -10,24 +10,23 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from client import experiments
 from client.behavior.events import BehaviourEvent
 from client.budget import Reservation
 from client.device import Node
 from client.egress import Door, HttpAnswer, Signer
-from client.features.extract import featurise
-from client.features.history import History
+from client.feedback import Feedback
 from client.journal import Journal
-from client.placement import Installed, place
+from client.placing import Equipment as Equipment  # noqa: PLC0414 - part of this module's words
+from client.placing import Visit, fill
 from client.store.keys import DeviceId
 from common.crypto.signing import PublicKey, SigningKey
 from common.errors import ConsentRefused, DigestMismatch, MalformedInput, TrustError, UnknownSigner
 from common.model.manifest import open_manifest
-from common.model.situation import Situation
 from common.secagg.certificate import open_certificate
 from common.taxonomy import AgeBand, FollowUp, Purpose, RefusalReason
 from common.wire.base import Message
@@ -39,18 +38,16 @@ from common.wire.messages import (
     ConsentReceipt,
     ConsentStanding,
     ConsentWithdrawal,
-    Creative,
     DocumentRequest,
     FollowUpReport,
     PolicyDocument,
     SubjectEnrolment,
 )
 from common.wire.subject import SubjectRead
-from policies.door import Sealed
+from policies.door import Letter, Sealed, Transport
+from policies.loader import read_placement
+from policies.placement.assemble import offers
 from policies.placement.protocol import Placement
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Locale = Literal["en", "zh-CN"]
 Decision = Literal["given", "refused"]
@@ -105,16 +102,6 @@ class _KeySet(_Answer):
 
 T = TypeVar("T")
 A = TypeVar("A", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """Verified documents in memory: what a node needs to place by itself. The same for all its devices."""
-
-    catalogue: Catalogue
-    network: nn.Module
-    model_version: int
-    policy_digest: str
 
 
 class Agent:
@@ -236,16 +223,19 @@ class Agent:
 
         Raises:
             TamperedModel, UnknownSigner, TrustError, SpecMismatch: something does not verify; nothing is used.
-            DigestMismatch: the service applies another placement policy than this device was installed with.
+            DigestMismatch, PolicyError, InvariantViolated: the placement policy is not what was signed, or is none that
+                this device would apply: it denies less than every document must.
         """
         from common.model.network import load_network
 
         self.follow_keys()  # now: a permit may be signed by a newer key, and nothing is fetched when one is used
         keys = self.node.server_keys
-        catalogue = open_document(self._text("catalogue"), Catalogue, keys)
-        policy = open_document(self._text("placement_policy"), PolicyDocument, keys)
-        if policy.digest != self.node.policies.digests["placement"]:
-            raise DigestMismatch("the service applies another placement policy than this device; update the app")
+        signed = self._text("catalogue")
+        catalogue = open_document(signed, Catalogue, keys)
+        published = open_document(self._text("placement_policy"), PolicyDocument, keys)
+        policy, digest = read_placement(published.text.encode())
+        if digest != published.digest:
+            raise DigestMismatch("the placement policy is not the text that its digest names")
         manifest, weights = open_manifest(
             self._text("model"),
             self.send(DocumentRequest(document="model_arrays")),
@@ -253,7 +243,17 @@ class Agent:
             spec=self.node.spec,
         )
         network = load_network(weights, manifest.model, self.node.spec)
-        return Equipment(catalogue, network, manifest.version, policy.digest)
+        return Equipment(
+            catalogue=catalogue,
+            network=network,
+            model_version=manifest.version,
+            policy=policy,
+            policy_digest=digest,
+            policy_text=published.text,
+            catalogue_jws=signed,
+            offers=offers(catalogue.creatives),
+            experiment=experiments.opened(self._text("experiment"), keys),
+        )
 
     def place(
         self,
@@ -277,37 +277,17 @@ class Agent:
         Raises:
             ConsentRefused: our gate or the permit says no.
         """
-        from client.scoring import score
-        from client.why import placed_ads
+        visit = Visit(context, now, now if moment is None else moment)
+        return fill(self.node, self.device, permit_jws, equipment, visit)
 
-        when = now if moment is None else moment
-
-        def scores(creatives: Sequence[Creative]) -> Sequence[float]:
-            situations = [Situation(when, c.item_id, c.attributes, context, c.numbers) for c in creatives]
-            examples = featurise(self.node.spec, self._history(), situations)
-            return [float(y) for y in score(equipment.network, examples, self.node.spec)]
-
-        here = Installed(
-            handle=self._own_handle(),
-            keys=self.node.server_keys,
-            catalogue=equipment.catalogue,
-            policy=self.node.policies.policies.placement,
-            policy_digest=equipment.policy_digest,
-            model_version=equipment.model_version,
-        )
-        permit = self.node.gate.permits(self.device, Purpose.PLACE_PERSONALISED)
-        placed = place(permit_jws, here, score=scores, gate_permit=permit, now=now)
-        known = {creative.creative_id: creative for creative in equipment.catalogue.creatives}
-        chosen = [(one, known[one.creative_id]) for one in placed if one.creative_id in known]
-        situations = [Situation(when, c.item_id, c.attributes, context, c.numbers) for _, c in chosen]
-        examples = featurise(self.node.spec, self._history(), situations)
-        facts = placed_ads(equipment.network, examples, self.node.spec, chosen, installed=here, now=now)
-        self.node.placements.write(self.device, facts)  # sealed on this device, for its owner's page
-        return placed
+    @property
+    def feedback(self) -> Feedback:
+        """What follows this device's ads: views, clicks, closes and conversions. It stays on the device."""
+        return Feedback(self.node, self.device)
 
     def record(self, event: BehaviourEvent) -> bool:
-        """Remember what followed a placement; it stays on the device and feeds the next training."""
-        return self.node.recorder.record(self.device, event)
+        """Remember behaviour; it stays on the device and feeds the next training. Purchases are attributed here."""
+        return self.feedback.record(event)
 
     def _certificate(self, answer: _Enrolled, identity: SigningKey) -> bytes:
         """The certificate in an enrolment; none where no authority is pinned: then nobody would believe it."""
@@ -322,9 +302,6 @@ class Agent:
             raise TrustError("the service certified another key than this device's")
         return certificate
 
-    def _history(self) -> History:
-        return History.of(self.node.vault.read(self.device))
-
     def _own_handle(self) -> str:
         handle = self.handle
         if handle is None:
@@ -335,33 +312,43 @@ class Agent:
         rows = [(self.device, row.receipt) for row in answer.receipts]
         return self.trusting(lambda _keys: self.node.gate.store_receipts(rows))
 
-    def _text(self, document: Literal["catalogue", "model", "placement_policy"]) -> str:
+    def _text(self, document: Literal["catalogue", "model", "placement_policy", "experiment"]) -> str:
         return self.send(DocumentRequest(document=document)).decode("ascii", "replace")
 
-    def ask(self, message: Message, kind: type[A]) -> A:
+    def ask(self, message: Message, kind: type[A], *, charge: Reservation | None = None) -> A:
         """What the service answers to a message, in the form of ``kind``; errors as ``send`` says."""
-        return _parse(self.send(message), kind)
+        return _parse(self.send(message, charge=charge), kind)
 
-    def send(self, message: Message) -> bytes:
+    def send(self, message: Message, *, charge: Reservation | None = None) -> bytes:
         """Through the door, under this device's signature where the message has one.
+
+        Args:
+            message: what to say.
+            charge: what a private pick was charged, in the ledger of picks.
 
         Raises:
             EgressRefused: the door said no.
             ServiceUnreachable: no answer came.
             MalformedInput: the service refused; its problem name is told, nothing else of its answer.
         """
+        with contextlib.closing(self._connect(self._signer())) as transport:
+            answer = self.release(message, transport, charge=charge)
+        if answer.status >= 400:
+            raise MalformedInput(f"the service refused ({answer.status} {_problem(answer.body)})")
+        return answer.body
+
+    def release(self, message: Message, transport: Transport[T], *, charge: Reservation | None = None) -> T:
+        """Through the door and over a transport; arguments and errors as ``send``."""
         node = self.node
         door: Door[DeviceId, Reservation] = Door(
             policy=node.policies.policies.egress,
             gate=node.gate,
-            ledger=node.ledger,
+            ledger=node.ledger if charge is None else node.pick_ledger,
             journal=Journal(node.directory / "journal.db"),
         )
-        with contextlib.closing(self._connect(self._signer())) as transport:
-            answer = door.release(message, self.device, transport)
-        if answer.status >= 400:
-            raise MalformedInput(f"the service refused ({answer.status} {_problem(answer.body)})")
-        return answer.body
+        if charge is None:
+            return door.release(message, self.device, transport)
+        return door.release_letters({self.device: Letter(message, charge)}, Purpose.PLACE_PERSONALISED, transport)
 
     def _signer(self) -> Signer | None:
         handle, key = self.handle, self.node.credentials.signing_key(self.device)

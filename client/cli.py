@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from client import console, rights_cli
+from client import console, placed_cli, rights_cli
 from client.behavior import importing
 from client.behavior.decoding import event_from_fields
 from client.behavior.summary import json_lines, summarise
@@ -25,6 +25,9 @@ from common.errors import InputError, MalformedInput, VaultCorrupt
 from common.taxonomy import EventKind
 
 device_app = typer.Typer(no_args_is_help=True, help="See, take and delete what this device holds about you.")
+for about_ads in (placed_cli.why, placed_cli.replay, placed_cli.group):
+    device_app.command(about_ads.__name__)(about_ads)
+device_app.add_typer(placed_cli.tags_app, name="tags")
 for command in (rights_cli.withdraw, rights_cli.request, rights_cli.requests, rights_cli.cancel, rights_cli.package):
     device_app.command(command.__name__)(command)
 
@@ -187,7 +190,11 @@ def ledger_show(*, device: Device = None, home: Home = None, keys: Keys = None) 
         if device is None and len(known) > 1:
             console.ledger_overview(node.ledger)
             return
-        console.ledger(node.ledger, DeviceId(device) if device else (known[0] if known else OWNER))
+        one = DeviceId(device) if device else (known[0] if known else OWNER)
+        console.ledger(node.ledger, one)
+        if node.policies.policies.privacy_budget.placement is not None:
+            console.say("Private picks have a ledger of their own; nothing of it is added to the lines above.")
+            console.ledger(node.pick_ledger, one)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -20,9 +20,11 @@ from client.budget import Ledger
 from client.requests import AskedRequest
 from client.store.keys import DeviceId
 from client.store.ledger_table import LedgerEntry
+from client.store.placed import PlacedAd
 from common.errors import ReticentError
 from common.wire.journal import JournalRow
 from policies.consent import Permit, Refusal
+from policies.placement.protocol import Decision
 from policies.schema import PurposeRule
 
 _LISTED_MAX: Final = 20
@@ -124,6 +126,42 @@ def requests(asked: Sequence[AskedRequest]) -> None:
     for one in asked:
         if one.explanation:
             say(one.explanation)
+
+
+def placed(ads: Sequence[PlacedAd]) -> None:
+    """The ads that this device chose."""
+    if not ads:
+        say("no ad has been chosen on this device")
+        return
+    table = Table(
+        "when", "decision", "ad", "paid by", "score", "from the page alone", title="ads chosen on this device"
+    )
+    for ad in ads[:_LISTED_MAX]:
+        title = ad.title.get("en") or ad.creative_id
+        cells = (_moment(ad.time), ad.decision_id or "-", title, ad.payer, f"{ad.score:.4f}", f"{ad.contextual:.4f}")
+        table.add_row(*map(escape, cells))
+    _out.print(table)
+    say("for one of them: reticent device why DECISION; to check it: reticent device replay DECISION")
+
+
+def replayed(decision_id: str, made: Decision) -> None:
+    """A decision that was made once more, to the same answer."""
+    table = Table("slot", "shown", "score", "propensity", "could be shown", title=escape(decision_id))
+    for turn in made.turns:
+        one = turn.placement
+        score = "-" if one.score is None else f"{one.score:.6g}"
+        shown = one.creative_id or one.reason.value
+        table.add_row(
+            escape(f"{one.slot_id}/{one.position}"),
+            escape(shown),
+            score,
+            f"{one.propensity:.6g}",
+            str(len(turn.choices)),
+        )
+    _out.print(table)
+    dropped = ", ".join(f"{step.value} {count}" for step, count in made.dropped.items())
+    say(f"left out: {dropped}")
+    say("the same answer, from the signed catalogue and policy document that were in force")
 
 
 def ledger(book: Ledger, device: DeviceId) -> None:

@@ -8,7 +8,8 @@ A node is a directory. It hosts one device (a person's installation) or many vir
     receipts.db   consent receipts                journal.db  what left (``client.journal``)
     credentials.json  keys by which its devices sign what they ask of the service, and what they say to each other
     sessions.db  encrypted secrets of running secure aggregations
-    placements.db  encrypted records behind "why this ad"
+    placements.db  encrypted: why these ads, decisions to be replayed, what followed, topics switched off
+    picks.db      encrypted private picks         picks-ledger.db  what they cost, in a ledger of its own
     requests.json  what its owner asked of the service, with the signed acknowledgements
 """
 
@@ -32,7 +33,12 @@ from client.pins import PinFile, replace_private, write_pins
 from client.requests import Requests
 from client.settings import Settings
 from client.store import retention
+from client.store.choices import ChoiceStore
+from client.store.decisions import Decisions
 from client.store.keys import DeviceId, KeyStore
+from client.store.outcomes import Outcomes
+from client.store.picks import PickStore
+from client.store.placed_file import PlacedFile
 from client.store.placements import Placements
 from client.store.sessions import Sessions
 from client.store.vault import Vault
@@ -43,6 +49,8 @@ from common.wire.codec import describe
 from policies import loader
 from policies.budget import DAY_S
 from policies.loader import LoadedPolicies
+from policies.picks import pick_budget
+from policies.placement.lint import refuse_special_features
 
 OWNER: Final = DeviceId("owner")
 """Name of the only device of a person's own installation."""
@@ -82,11 +90,15 @@ class Node:
             self._pins = PinFile(directory / "keys.json")
             self.credentials = Credentials(directory / "credentials.json")
             self.requests = Requests(directory / "requests.json")
-            keys = KeyStore(settings.keys_directory or directory / "keys")
+            keys = self.device_keys = KeyStore(settings.keys_directory or directory / "keys")
             self.sessions = Sessions(directory / "sessions.db", keys, settings.now)
-            self.placements = Placements(directory / "placements.db", keys)
+            placed = PlacedFile(directory / "placements.db", keys)
+            self.placements, self.decisions = Placements(placed), Decisions(placed)
+            self.outcomes, self.choices = Outcomes(placed), ChoiceStore(placed)
             self.vault = opened.enter_context(contextlib.closing(Vault.open(directory / "vault.db", keys)))
             self.ledger = opened.enter_context(contextlib.closing(_ledger(directory, settings, policies)))
+            self.picks = PickStore(directory / "picks.db", keys)
+            self.pick_ledger = opened.enter_context(contextlib.closing(_pick_ledger(directory, settings, policies)))
             self.gate = opened.enter_context(
                 contextlib.closing(
                     Gate.open(directory / "receipts.db", documents.purposes, pins=self._pins.current, now=settings.now)
@@ -105,7 +117,7 @@ class Node:
             prove: prove the policy documents' figures too; may be left out where nothing can be released.
 
         Raises:
-            PolicyError: the policy documents are invalid.
+            PolicyError: the policy documents are invalid, or a feature is named for a special category.
             VaultCorrupt: a file of the node is damaged.
             MalformedInput: ``node.json`` is.
         """
@@ -117,6 +129,7 @@ class Node:
         node.credentials.sweep(settings.now())
         if node.config.behaviour_now is None:
             retention.sweep(node.vault, policies.policies.retention, settings.now())
+            retention.sweep_outcomes(node.outcomes, node.vault.devices(), policies.policies.retention, settings.now())
         return node
 
     @classmethod
@@ -199,6 +212,8 @@ class Node:
         self.gate.forget(device)
         self.credentials.retire(device, self._period_end())
         self.ledger.forget(device)
+        self.picks.forget(device)
+        self.pick_ledger.forget(device)
 
     def _period_end(self) -> float:
         """When the running budget period ends, seconds since the epoch."""
@@ -211,11 +226,16 @@ def configure_node(directory: Path, config: NodeConfig) -> None:
     replace_private(directory / "node.json", config.model_dump_json(indent=1).encode())
 
 
-def anchor_path(directory: Path, settings: Settings) -> Path:
+def anchor_path(directory: Path, settings: Settings, name: str = ANCHOR) -> Path:
     """Where the anchor of a node's ledger is: with its keys, under a name of its own where nodes share a directory."""
     if settings.keys_directory is None:
-        return directory / "keys" / ANCHOR
-    return settings.keys_directory / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]}-{ANCHOR}"
+        return directory / "keys" / name
+    return settings.keys_directory / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]}-{name}"
+
+
+def pick_ledger_paths(directory: Path, settings: Settings) -> tuple[Path, Path]:
+    """The ledger of private picks and its anchor."""
+    return directory / "picks-ledger.db", anchor_path(directory, settings, f"picks-{ANCHOR}")
 
 
 def _ledger(directory: Path, settings: Settings, policies: LoadedPolicies) -> Ledger:
@@ -229,10 +249,26 @@ def _ledger(directory: Path, settings: Settings, policies: LoadedPolicies) -> Le
     )
 
 
+def _pick_ledger(directory: Path, settings: Settings, policies: LoadedPolicies) -> Ledger:
+    """The ledger of private picks; where the document declares none, it has no line for one and refuses them all."""
+    policy, (path, anchor) = policies.policies.privacy_budget, pick_ledger_paths(directory, settings)
+    return Ledger.open(
+        path,
+        policy if policy.placement is None else pick_budget(policy),
+        anchor=anchor,
+        now=settings.now,
+        simulation=settings.simulation,
+        randomness=settings.randomness,
+    )
+
+
 def _read_config(path: Path) -> NodeConfig:
     try:
-        return NodeConfig.model_validate_json(path.read_bytes())
+        config = NodeConfig.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return NodeConfig()
     except ValidationError as error:
         raise MalformedInput(f"{path.name}: {describe(error)}") from None
+    if config.spec is not None:
+        refuse_special_features(config.spec)
+    return config

@@ -26,6 +26,8 @@ from policies.schema import PrivacyBudgetPolicy
 
 LIFETIME_S_MAX: Final = 7 * 86_400.0
 """An invitation is remembered until it expires, so that it is answered once: it may not be valid for ever."""
+DAY_S: Final = 86_400
+MEASURED_DAYS_MAX: Final = 31
 _MASKED: Final = frozenset({Profile.USER_DISTRIBUTED, Profile.LAYERED})
 
 
@@ -122,6 +124,10 @@ def _check_policy(invitation: RoundInvitation, terms: Terms) -> None:
         raise PolicyError("the invitation has expired, or is valid for too long")
     if invitation.budget_policy_digest != terms.budget_digest:
         raise PolicyError("the round runs under another privacy budget document")
+    if invitation.measurement is not None:
+        age_days = terms.now // DAY_S - invitation.measurement.day
+        if not 1 <= age_days <= MEASURED_DAYS_MAX:
+            raise PolicyError("the measured day is not over yet, or is over for too long")
     if is_masked(invitation):
         # Raises PolicyError unless the document declares this release, and allows this clip.
         clip = invitation.clipping_norm if invitation.task is Task.TRAIN else None

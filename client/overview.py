@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from client.behavior.summary import KindSummary, summarise
+from client.budget import Ledger
 from client.device import Node
 from client.journal import read_journal
 from client.requests import AskedRequest
 from client.store.keys import DeviceId
 from client.store.ledger_table import LedgerEntry, LedgerRefusal
-from client.store.placements import PlacedAd
+from client.store.placed import NO_CHOICES, Choices, PlacedAd
 from common.errors import ReticentError
 from common.privacy.parameters import PrivacyStatement
 from common.taxonomy import Purpose
@@ -40,11 +41,12 @@ class PurposeView:
 
 @dataclass(frozen=True, slots=True)
 class LineView:
-    """One line of the privacy ledger in the running period."""
+    """One line of a privacy ledger in its running period of so many days."""
 
     line: BudgetLine
     statement: PrivacyStatement
     remaining: float
+    period_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Overview:
         period_days: length of a budget period.
         journal: oldest first.
         placements: newest first.
+        choices: topics that are switched off, and the declared group.
         unreadable: names of the parts that could not be read, with the error's name.
     """
 
@@ -72,6 +75,7 @@ class Overview:
     refusals: tuple[LedgerRefusal, ...]
     holdings: tuple[KindSummary, ...]
     placements: tuple[PlacedAd, ...]
+    choices: Choices
     requests: tuple[AskedRequest, ...]
     rules: tuple[EgressRule, ...]
     unreadable: tuple[tuple[str, str], ...]
@@ -101,13 +105,16 @@ def overview(node: Node, device: DeviceId) -> Overview:
         purposes=part("consent", lambda: _purposes(node, device, receipts)),
         receipts=receipts,
         journal=part("journal", lambda: read_journal(node.directory / "journal.db", device)),
-        lines=part("ledger", lambda: [_line(node, device, line) for line in documents.privacy_budget.lines]),
-        entries=part("ledger", lambda: node.ledger.entries(device)),
-        refusals=part("ledger", lambda: node.ledger.refusals(device)),
+        lines=part("ledger", lambda: _lines(node.ledger, device)) + part("ledger", lambda: _picks(node, device)),
+        entries=part("ledger", lambda: node.ledger.entries(device))
+        + part("ledger", lambda: node.pick_ledger.entries(device)),
+        refusals=part("ledger", lambda: node.ledger.refusals(device))
+        + part("ledger", lambda: node.pick_ledger.refusals(device)),
         holdings=()
         if erased
         else part("holdings", lambda: summarise(node.vault.read(device), documents.retention, behaviour_now)),
         placements=() if erased else part("placements", lambda: node.placements.read(device)),
+        choices=next(iter(() if erased else part("placements", lambda: [node.choices.read(device)])), NO_CHOICES),
         requests=part("requests", lambda: node.requests.of(device)),
         rules=documents.egress.messages,
         unreadable=tuple(dict.fromkeys(failed)),
@@ -123,5 +130,14 @@ def _purposes(node: Node, device: DeviceId, receipts: Sequence[ConsentReceipt]) 
     ]
 
 
-def _line(node: Node, device: DeviceId, line: BudgetLine) -> LineView:
-    return LineView(line, node.ledger.statement(device, line), node.ledger.remaining(device, line))
+def _lines(ledger: Ledger, device: DeviceId) -> list[LineView]:
+    days = ledger.policy.budget_period_days
+    return [
+        LineView(line, ledger.statement(device, line), ledger.remaining(device, line), days)
+        for line in ledger.policy.lines
+    ]
+
+
+def _picks(node: Node, device: DeviceId) -> list[LineView]:
+    """The line of private picks, where the document has one: a ledger of its own."""
+    return _lines(node.pick_ledger, device) if node.policies.policies.privacy_budget.placement is not None else []

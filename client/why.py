@@ -2,6 +2,7 @@
 
 A group is a family of behaviour and what it has in common with the ad (``bought`` and ``category``). Its effect is what
 the score's log-odds lose when the group is absent and all else stays; effects need not add up, and the page says so.
+Beside them stand whole families, whose shares do add up (``client.attributions``).
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
-from client.placement import Installed
+from client.attributions import Columns, Method, attribute, log_odds, without
+from client.placement import Chosen
+from client.placing import Visit
 from client.scoring import score, score_contextual
-from client.store.placements import PlacedAd, SignalEffect
+from client.store.placed import FamilyEffect, PlacedAd, SignalEffect
 from common.model.examples import Examples
 from common.model.feature_spec import PERSONAL_INTERCEPT, FeatureSpec
 from common.taxonomy import FeatureBlock
@@ -30,49 +31,69 @@ _LEAST: Final = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """What spoke for one ad: its score, its score from the page alone, and the strongest groups of signals."""
+    """What spoke for one ad.
+
+    Attributes:
+        score: Y; ``contextual`` is Y from the page alone.
+        signals: the strongest groups of signals.
+        base, families, method: the same score as a sum; see ``client.attributions``.
+    """
 
     score: float
     contextual: float
     signals: tuple[SignalEffect, ...]
+    base: float
+    families: tuple[FamilyEffect, ...]
+    method: Method
 
 
 def placed_ads(
     network: nn.Module,
     examples: Examples,
     spec: FeatureSpec,
-    chosen: Sequence[tuple[Placement, Creative]],
+    filled: Sequence[tuple[Placement, Creative]],
     *,
-    installed: Installed,
-    now: float,
+    chosen: Chosen,
+    visit: Visit,
 ) -> list[PlacedAd]:
     """What the owner's page will say about ads that were just chosen.
 
     Args:
         network: computes Y.
-        examples: one per chosen ad, personal view.
+        examples: one per ad, personal view.
         spec: what they are made by.
-        chosen: placements with their creatives.
-        installed: model and policy that chose them.
-        now: seconds since the epoch.
+        filled: placements with their creatives.
+        chosen: the decision that placed them.
+        visit: when and where.
     """
     return [
         PlacedAd(
-            time=now,
+            time=visit.now,
             slot_id=placement.slot_id,
             creative_id=creative.creative_id,
             title=creative.title,
             category=creative.category,
             advertiser=creative.advertiser,
             payer=creative.payer,
-            model_version=installed.model_version,
-            policy_digest=installed.policy_digest,
+            model_version=chosen.permit.model_version,
+            policy_digest=chosen.record.policy_digest,
             score=why.score,
             contextual=why.contextual,
             propensity=placement.propensity,
             signals=why.signals,
+            decision_id=chosen.permit.decision_id,
+            position=placement.position,
+            campaign=chosen.record.inputs.campaign_of(creative),
+            item=creative.item_id,
+            attributes=creative.attributes,
+            numbers=creative.numbers,
+            tags=creative.tags,
+            context=dict(visit.context),
+            base=why.base,
+            families=why.families,
+            method=why.method.value,
         )
-        for (placement, creative), why in zip(chosen, explain(network, examples, spec), strict=True)
+        for (placement, creative), why in zip(filled, explain(network, examples, spec), strict=True)
     ]
 
 
@@ -90,14 +111,20 @@ def explain(network: nn.Module, examples: Examples, spec: FeatureSpec) -> list[W
     if not len(examples):
         return []
     scores, page = score(network, examples, spec), score_contextual(network, examples, spec)
-    whole = _log_odds(scores)
+    whole = log_odds(scores)
     effects = {
-        group: whole - _log_odds(score(network, _absent(examples, columns), spec))
+        group: whole - log_odds(score(network, without(examples, Columns(numeric=tuple(columns)), spec), spec))
         for group, columns in _groups(spec).items()
     }
+    shares = attribute(network, examples, spec)
     return [
         Why(
-            float(scores[row]), float(page[row]), _strongest({group: float(one[row]) for group, one in effects.items()})
+            score=float(scores[row]),
+            contextual=float(page[row]),
+            signals=_strongest({group: float(one[row]) for group, one in effects.items()}),
+            base=float(shares.base[row]),
+            families=tuple(FamilyEffect(name, float(one[row])) for name, one in shares.effects.items()),
+            method=shares.method,
         )
         for row in range(len(examples))
     ]
@@ -117,20 +144,3 @@ def _groups(spec: FeatureSpec) -> dict[tuple[str, str], list[int]]:
             group = (parts[0], parts[1] if len(parts) > 1 else parts[0])
             groups.setdefault(group, []).append(column)
     return groups
-
-
-def _absent(examples: Examples, columns: list[int]) -> Examples:
-    numeric = examples.numeric.copy()
-    numeric[:, columns] = 0
-    return Examples(
-        categorical=examples.categorical,
-        numeric=numeric,
-        labels=examples.labels,
-        times=examples.times,
-        spec_digest=examples.spec_digest,
-    )
-
-
-def _log_odds(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    inside = np.clip(probabilities, 1e-9, 1 - 1e-9)
-    return np.asarray(np.log(inside / (1 - inside)))

@@ -56,6 +56,7 @@ ReticentError
     ├── RateLimited           this credential has used up its quota
     ├── IdempotencyMismatch   an Idempotency-Key that came before with another request
     ├── RequestInFlight       the same request is still being worked on
+    ├── AlreadyMeasured       a day whose results were released before
     ├── TokenForged           a follow-up token that this service did not make
     ├── TokenReplayed         a follow-up that was reported before
     ├── TokenOutOfOrder       a click before its impression, a conversion before its click
@@ -295,6 +296,14 @@ class NotFound(ServiceError):
     """Nothing of that name exists."""
 
 
+class NotInThisState(ServiceError):
+    """A campaign or a creative is in a state that does not allow this."""
+
+
+class ExperimentRunning(ServiceError):
+    """An experiment is running: what it compares may not change under it."""
+
+
 class PreconditionFailed(ServiceError):
     """The document has changed since it was read."""
 
@@ -318,6 +327,10 @@ class IdempotencyMismatch(ServiceError):
 
 class RequestInFlight(ServiceError):
     """The same request is still being worked on."""
+
+
+class AlreadyMeasured(ServiceError):
+    """A day whose results were released before; the stored figures stand."""
 
 
 class TokenForged(ServiceError):

@@ -1,7 +1,8 @@
 """How a creative looks. Owns its picture and its HTML, the same on the device and in the service.
 
 Everything is made from the catalogue's text alone: the fragment loads nothing, so showing an ad tells nobody about it.
-All text is escaped; the label stands beside the ad in the reader's language.
+All text is escaped; the label stands beside the ad in the reader's language. It closes with one click and without any
+script: a form with ``method="dialog"`` closes the dialog that it is in, also where scripts are forbidden.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ HEIGHT_PX: Final = 160
 _LINE_CHARACTERS: Final = 26
 _CLOSE: Final = {"en": "Close this ad", "zh-CN": "关闭广告"}
 _BY: Final = {"en": "Advertiser", "zh-CN": "广告主"}
+_BOX: Final = "position:static;margin:0;padding:.5em;border:1px solid"
+_PAID: Final = {"en": "Paid for by", "zh-CN": "付费方"}
 
 
 def text_in(texts: dict[str, str], locale: str) -> str:
@@ -46,17 +49,21 @@ def picture(creative: Creative, locale: str) -> str:
 
 
 def fragment(creative: Creative, locale: str) -> str:
-    """A self-contained HTML fragment: label, one-click close, picture, texts, landing link, advertiser."""
+    """A self-contained HTML fragment: label, one-click close, picture, texts, landing link, advertiser and payer."""
     language = locale if locale in _CLOSE else FALLBACK_LOCALE
     title, close = _shown(text_in(creative.title, locale)), _shown(_CLOSE[language])
+    label, action = _shown(text_in(creative.label, locale)), _shown(text_in(creative.call_to_action, locale))
+    button = f' <span class="reticent-ad-action">{action}</span>' if action else ""
     return (
         f'<aside class="reticent-ad" lang="{language}" data-creative="{_shown(creative.creative_id)}">'
-        f'<span class="reticent-ad-label">{_shown(text_in(creative.label, locale))}</span>'
-        f'<button type="button" class="reticent-ad-close" aria-label="{close}" title="{close}">×</button>'
+        f'<dialog open class="reticent-ad-box" aria-label="{label}" style="{_BOX}"><form method="dialog">'
+        f'<span class="reticent-ad-label">{label}</span> '
+        f'<button formmethod="dialog" class="reticent-ad-close" aria-label="{close}" title="{close}">×</button></form>'
         f'<a href="{_shown(creative.landing_url)}" rel="sponsored noopener noreferrer" target="_blank">'
-        f"{picture(creative, locale)}<strong>{title}</strong></a>"
+        f"{picture(creative, locale)}<strong>{title}</strong>{button}</a>"
         f"<p>{_shown(text_in(creative.description, locale))}</p>"
-        f"<small>{_shown(_BY[language])}: {_shown(creative.advertiser)}</small></aside>"
+        f"<small>{_shown(_BY[language])}: {_shown(creative.advertiser)}. "
+        f"{_shown(_PAID[language])}: {_shown(creative.payer)}</small></dialog></aside>"
     )
 
 

@@ -93,6 +93,9 @@ class RefusalReason(StrEnum):
     BAD_FORM = "form-not-as-declared"
     TOO_OFTEN = "too-often"
     UNVERIFIED = "not-verified"
+    PICK_OUTDATED = "pick-outdated"
+    PICK_REDRAWN = "pick-redrawn"
+    LATE = "late"
     UNAVAILABLE = "unavailable"
 
     @property
@@ -121,6 +124,9 @@ _EXPLANATIONS: dict[RefusalReason, str] = {
     RefusalReason.BAD_FORM: "The message does not have its declared size, shape or type.",
     RefusalReason.TOO_OFTEN: "As many of these messages as the egress policy allows have left within a day.",
     RefusalReason.UNVERIFIED: "A signature or digest did not verify.",
+    RefusalReason.PICK_OUTDATED: "The private pick is not from the public list that is in force.",
+    RefusalReason.PICK_REDRAWN: "Another private pick was given for this list before; only the first one counts.",
+    RefusalReason.LATE: "There was no answer in the time that the caller gave, so nothing personal is used.",
     RefusalReason.UNAVAILABLE: "The state needed for a decision could not be read, which means no.",
 }
 
@@ -172,6 +178,7 @@ class DecisionMode(StrEnum):
 
     CONTEXTUAL = "contextual"
     ON_DEVICE = "on_device"
+    PRIVATE_PICK = "private_pick"
 
 
 class PrivacyUnit(StrEnum):
@@ -202,6 +209,7 @@ class Mechanism(StrEnum):
     GAUSSIAN = "gaussian"
     POISSON_SUBSAMPLED_GAUSSIAN = "poisson_subsampled_gaussian"
     SKELLAM = "skellam"
+    TOP_M = "top_m_randomised_response"
     NONE = "none"
 
 
@@ -233,11 +241,16 @@ class ReleaseKind(StrEnum):
     CALIBRATION = "calibration"
     EVALUATION = "evaluation"
     FEATURE_HISTOGRAM = "feature_histogram"
+    PRIVATE_PICK = "private_pick"
+    PLACEMENT_COUNTS = "placement_counts"
 
     @property
     def purpose(self) -> Purpose:
         """The consent purpose that permits it."""
-        return Purpose.MEASURE_AGGREGATE if self is ReleaseKind.FEATURE_HISTOGRAM else Purpose.TRAIN_CONTRIBUTE
+        if self is ReleaseKind.PRIVATE_PICK:
+            return Purpose.PLACE_PERSONALISED
+        counted = self in {ReleaseKind.FEATURE_HISTOGRAM, ReleaseKind.PLACEMENT_COUNTS}
+        return Purpose.MEASURE_AGGREGATE if counted else Purpose.TRAIN_CONTRIBUTE
 
 
 class Task(StrEnum):
@@ -247,6 +260,34 @@ class Task(StrEnum):
     CALIBRATE = "calibrate"
     EVALUATE = "evaluate"
     HISTOGRAM = "histogram"
+    MEASURE = "measure"
+
+    @property
+    def purpose(self) -> Purpose:
+        """The consent purpose that a round of this task needs."""
+        counts = self in {Task.HISTOGRAM, Task.MEASURE}
+        return Purpose.MEASURE_AGGREGATE if counts else Purpose.TRAIN_CONTRIBUTE
+
+
+class Dimension(StrEnum):
+    """By what results of placements are counted."""
+
+    CAMPAIGN = "campaign"
+    GROUP = "group"
+    ARM = "arm"
+
+
+class Metric(StrEnum):
+    """What is counted of placements, each per device and day within public bounds."""
+
+    VIEWS = "views"
+    CLICKS = "clicks"
+    CONVERSIONS = "conversions"
+    VALUE = "value"
+    REACH = "reach"
+    UNSEEN = "unseen"
+    PREDICTED = "predicted"
+    DEVICES = "devices"
 
 
 class Stage(StrEnum):
@@ -286,6 +327,7 @@ class Role(StrEnum):
 
     DEVICE = "device"
     APP_BACKEND = "app_backend"
+    EXCHANGE = "exchange"
     ADVERTISER = "advertiser"
     PRIVACY_OFFICER = "privacy_officer"
     AUDITOR = "auditor"
@@ -306,6 +348,10 @@ class LogKind(StrEnum):
     CONTROL = "control"
     SUBJECT_REQUEST = "subject.request"
     PRIVILEGED_READ = "privileged.read"
+    MEASUREMENT = "measurement"
+    CAMPAIGN = "campaign"
+    EXPERIMENT = "experiment"
+    PICK = "privacy.pick"
 
 
 class Tampering(StrEnum):
@@ -374,6 +420,7 @@ class FollowUp(StrEnum):
     IMPRESSION = "impression"
     CLICK = "click"
     CONVERSION = "conversion"
+    CLOSE = "close"
 
 
 class Decline(StrEnum):
@@ -398,3 +445,63 @@ class Decline(StrEnum):
     PROTOCOL = "ProtocolViolation"
     NOTHING_TO_SEND = "NothingToSend"
     FAILURE = "DeviceFailure"
+
+
+class PlanKind(StrEnum):
+    """What is reviewed before it can be shown."""
+
+    CAMPAIGN = "campaign"
+    CREATIVE = "creative"
+
+
+class ReviewState(StrEnum):
+    """Where a campaign or a creative stands; only what is approved can be shown."""
+
+    DRAFT = "draft"
+    SUBMITTED = "submitted"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
+
+class PlanMove(StrEnum):
+    """What moves a campaign or a creative from one state to another; the last two are a reviewer's."""
+
+    EDIT = "edit"
+    SUBMIT = "submit"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ARCHIVE = "archive"
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class RejectionReason(StrEnum):
+    """Why a reviewer refused a campaign or a creative, or took it down."""
+
+    UNLAWFUL = "unlawful-content"
+    MISLEADING = "misleading"
+    SPECIAL_CATEGORY = "special-category"
+    DENIED_CATEGORY = "denied-category"
+    LANDING_PAGE = "landing-page"
+    INCOMPLETE = "incomplete"
+    QUALITY = "quality"
+
+
+class ChangeKind(StrEnum):
+    """What a proposal would change."""
+
+    PLACEMENT_POLICY = "placement_policy"
+    EXPERIMENT = "experiment"
+    CREATIVE = "creative"
+    BUDGET = "budget"
+
+
+class ChangeState(StrEnum):
+    """Where a proposal stands."""
+
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"

@@ -21,7 +21,7 @@ from typing import Final
 from common.errors import ContractError
 from common.privacy import accountant
 from common.privacy.parameters import MechanismUse
-from common.taxonomy import Mechanism, PrivacyUnit, Profile, Purpose, ReleaseKind
+from common.taxonomy import PrivacyUnit, Profile, Purpose, ReleaseKind
 from policies.releases import line_for
 from policies.schema import BudgetLine, PrivacyBudgetPolicy
 
@@ -176,4 +176,4 @@ def _on(line: BudgetLine, use: MechanismUse) -> bool:
 
 
 def _noiseless(use: MechanismUse) -> bool:
-    return use.mechanism is Mechanism.NONE or use.noise_multiplier == 0
+    return not use.protects

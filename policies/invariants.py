@@ -25,7 +25,9 @@ from common.taxonomy import (
     TrustModel,
 )
 from common.wire.messages import Outbound, TrainingContribution
+from common.wire.pick import PrivatePick
 from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader
+from policies.picks import prove_picks
 from policies.placement.lint import prove_placement
 from policies.releases import is_declared, line_of_unit, lines_stated, release_of, releases_of
 from policies.schema import BudgetLine, PolicySet, PrivacyBudgetPolicy, PurposesPolicy
@@ -78,6 +80,7 @@ def prove_budget(policy: PrivacyBudgetPolicy) -> None:
     if PrivacyUnit.USER in units:
         _prove_cohort(policy)
         _prove_releases(policy)
+    prove_picks(policy)
 
 
 def _prove_line(policy: PrivacyBudgetPolicy, line: BudgetLine) -> None:
@@ -86,6 +89,8 @@ def _prove_line(policy: PrivacyBudgetPolicy, line: BudgetLine) -> None:
     if (line.relation, line.trust) != _PROVABLE[line.unit]:
         wanted = ", ".join(part.value for part in _PROVABLE[line.unit])
         raise InvariantViolated(f"{name} can only state: {wanted}")
+    if line.delta == 0:
+        raise InvariantViolated(f"{name}: noise of this kind has no ε at δ = 0. It holds with delta ≥ 1e-12")
     quotas = [(f"the quota for {purpose.value}", quota) for purpose, quota in line.quotas.items()]
     for bound, capacity in (("epsilon_declared", line.epsilon_declared), *quotas):
         if capacity > line.epsilon_cap:
@@ -288,6 +293,7 @@ _CHARGED: dict[str, Purpose] = {
     TrainingContribution.model_fields["kind"].default: Purpose.TRAIN_CONTRIBUTE,
     MaskedUpdateHeader.model_fields["kind"].default: Purpose.TRAIN_CONTRIBUTE,
     MaskedMeasurement.model_fields["kind"].default: Purpose.MEASURE_AGGREGATE,
+    PrivatePick.model_fields["kind"].default: Purpose.PLACE_PERSONALISED,
 }
 
 

@@ -91,11 +91,20 @@ def load_placement(path: Path) -> tuple[PlacementPolicy, str]:
         PolicyError: missing or invalid; the text names field and kind of error.
         InvariantViolated: it does not deny what it must, or contradicts itself.
     """
-    data = _read(path)
+    return read_placement(_read(path), path.name)
+
+
+def read_placement(data: bytes, name: str = "placement policy") -> tuple[PlacementPolicy, str]:
+    """The same from a document's bytes, as they arrive on a device; ``name`` is for the errors' text.
+
+    Raises:
+        PolicyError: invalid; the text names field and kind of error.
+        InvariantViolated: it does not deny what it must, or contradicts itself.
+    """
     try:
-        policy = PlacementPolicy.model_validate(_parse(path.name, data))
+        policy = PlacementPolicy.model_validate(_parse(name, data))
     except ValidationError as error:
-        raise PolicyError(f"{path.name}: {describe(error)}") from None
+        raise PolicyError(f"{name}: {describe(error)}") from None
     prove_placement(policy)
     return policy, hashlib.sha256(data).hexdigest()
 

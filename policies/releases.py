@@ -18,6 +18,7 @@ _TASK_KINDS = {
     Task.CALIBRATE: (ReleaseKind.CALIBRATION,),
     Task.EVALUATE: (ReleaseKind.EVALUATION,),
     Task.HISTOGRAM: (ReleaseKind.FEATURE_HISTOGRAM,),
+    Task.MEASURE: (ReleaseKind.PLACEMENT_COUNTS,),
 }
 _PROFILE_UNITS = {
     Profile.RECORD_LOCAL: (PrivacyUnit.RECORD,),
@@ -48,7 +49,7 @@ def releases_of(
     Args:
         policy: the privacy budget document.
         task: what the round is for.
-        length: number of model weights (TRAIN) or of histogram cells (HISTOGRAM); other tasks have their own.
+        length: number of model weights (TRAIN) or of cells (HISTOGRAM, MEASURE); other tasks have their own.
         clipping_norm: bound of the training update in this round; the document's own by default. Only a document with
             a ``clip_quantile`` lets it differ, and only within the bounds it names there.
 
@@ -77,7 +78,7 @@ def segments_of(
 
 def release_of(policy: PrivacyBudgetPolicy, kind: ReleaseKind) -> UserRelease | None:
     """What the document declares about one kind of release; None if devices never make it."""
-    release: UserRelease | None = getattr(policy.releases, kind.value)
+    release: UserRelease | None = getattr(policy.releases, kind.value, None)
     return release
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from common.measurement.layout import ContributionBounds
 from common.privacy.parameters import (
     CohortParameters,
     LocalSgdParameters,
@@ -29,6 +30,7 @@ class BudgetLine(BaseModel):
     """One kind of guarantee with its capacity. Lines are never added up, converted or printed as one.
 
     Attributes:
+        delta: 0 on the line of private picks alone, whose ε is pure.
         epsilon_declared: ε claimed for ``rounds_max`` rounds of training at ``delta``; proved at load.
         epsilon_cap: capacity per device and budget period over all releases of every purpose; checked first.
         quotas: capacity per purpose within the cap; checked second. A purpose without one has the cap alone.
@@ -38,7 +40,7 @@ class BudgetLine(BaseModel):
     unit: PrivacyUnit
     relation: NeighbouringRelation
     trust: TrustModel
-    delta: float = Field(gt=0, lt=1e-2)
+    delta: float = Field(ge=0, lt=1e-2)
     epsilon_declared: float = Field(gt=0)
     epsilon_cap: float = Field(gt=0)
     quotas: dict[Purpose, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -71,6 +73,22 @@ class EvaluationRelease(UserRelease):
     bins: int = Field(ge=4, le=1000)
 
 
+class PlacementCounts(UserRelease):
+    """Results of placements of one day: what of one device counts at most, and what of the sum is shown.
+
+    Attributes:
+        bounds: contribution bounds, kept by the device before anything leaves.
+        reach_min: a row is shown only where its noisy number of devices is at least this.
+        interval_max: a figure is shown only where half of its interval is at most this share of it.
+        groups: that people may declare on their device, for reports on who is shown what; a public, closed list.
+    """
+
+    bounds: ContributionBounds = ContributionBounds()
+    reach_min: float = Field(default=50.0, ge=10, allow_inf_nan=False)
+    interval_max: float = Field(default=0.5, gt=0, le=1)
+    groups: tuple[Annotated[str, Field(min_length=1, max_length=80)], ...] = Field(default=(), max_length=20)
+
+
 class Releases(BaseModel):
     """Every user-level release that devices may make, by kind; an absent one is never made."""
 
@@ -80,6 +98,41 @@ class Releases(BaseModel):
     calibration: UserRelease | None = None
     evaluation: EvaluationRelease | None = None
     feature_histogram: UserRelease | None = None
+    placement_counts: PlacementCounts | None = None
+
+
+class SlotGroup(BaseModel):
+    """Slots that share one private pick: names, or beginnings of names followed by ``*``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,32}$")
+    slots: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}\*?$")], ...] = Field(min_length=1)
+
+
+class PickRules(BaseModel):
+    """Private picks: one index out of a public list, drawn on the device by top-m randomised response.
+
+    Attributes:
+        epsilon: pure ε of one draw, for everything that chose it; unit user, replace-one, no trust in the server.
+        chosen: m: how many candidates count as the best; public, never a function of anybody's scores.
+        candidates_max: K: the longest list.
+        epoch_days: one draw per slot group and so many days, kept and repeated until then.
+        period_days: of the budget of picks; a whole number of epochs.
+        epsilon_cap: capacity of one device in one period over all slot groups, at δ = 0.
+        slot_groups: which slots share a pick.
+        logit_spread: how far people's log-odds lie apart (standard deviation), as the service assumes when it reads a
+            pick; no guarantee depends on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    epsilon: float = Field(gt=0, le=8)
+    chosen: int = Field(ge=1, le=7)
+    candidates_max: int = Field(ge=2, le=8)
+    epoch_days: int = Field(ge=1, le=366)
+    period_days: int = Field(ge=1, le=366)
+    epsilon_cap: float = Field(gt=0)
+    slot_groups: tuple[SlotGroup, ...] = Field(min_length=1, max_length=8)
+    logit_spread: float = Field(default=0.8, gt=0, le=5)
 
 
 class PrivacyBudgetPolicy(Document):
@@ -91,6 +144,7 @@ class PrivacyBudgetPolicy(Document):
         user_training: local training without noise of its own (user_distributed).
         releases: user-level releases through secure aggregation.
         cohort: who takes part in one secure aggregation.
+        placement: private picks; without it there are none.
     """
 
     profile: Profile
@@ -101,6 +155,7 @@ class PrivacyBudgetPolicy(Document):
     user_training: LocalSgdParameters
     releases: Releases
     cohort: CohortParameters
+    placement: PickRules | None = None
 
 
 class Recipient(BaseModel):

@@ -20,6 +20,7 @@ from common.taxonomy import Task
 from common.wire.codec import describe
 from policies import loader
 from policies.loader import LoadedPolicies
+from policies.placement.lint import refuse_special_features
 from server.migrations import current, migrate, newest
 from server.rounds.measuring import Measured, Measurement
 from server.rounds.training import FinishedTraining, Observer, RoundReport, Training
@@ -104,15 +105,18 @@ def read_feature_spec(path: Path | None) -> FeatureSpec:
 
     Raises:
         MalformedInput: none is named, or it is no specification.
+        PolicyError: a feature is named for a special category.
     """
     if path is None:
         raise MalformedInput("set RETICENT_FEATURE_SPEC to the feature specification (JSON) that devices use")
     try:
-        return FeatureSpec.model_validate_json(path.read_bytes())
+        spec = FeatureSpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise MalformedInput(f"{path.name}: {describe(error)}") from None
     except OSError as error:
         raise MalformedInput(f"{path.name}: {error.strerror or 'cannot be read'}") from None
+    refuse_special_features(spec)
+    return spec
 
 
 def _log_round(report: RoundReport) -> Mapping[str, float]:
@@ -139,6 +143,8 @@ def _log_measured(found: Measured) -> None:
     log.info("%s over %d devices; %s", found.task.value, found.devices, " | ".join(x.sentence() for x in found.lines))
     for name, value in found.figures.items():
         log.info("%s %.4g", name, value)
+    if found.cells:
+        log.info("%d noisy counts are stored; GET /v1/reports/campaigns/{id} shows what may be shown", len(found.cells))
     for name, histogram in found.histograms.items():
         shares = " ".join(f"{share:.3g}" for share in histogram.shares)
         log.info("%s (noise %.2g on each share): %s", name, histogram.stddev, shares)

@@ -133,6 +133,7 @@ def scrub() -> None:
 
     with named_errors():
         services = build_services(Settings.from_env())
+        services.picks.retire()
         keys, clean = services.ledger.retire(), services.database.scrub()
     done = "The file was written anew." if clean else "Run VACUUM FULL; its log and backups expire as you set them."
     typer.echo(f"{keys} keys of past periods destroyed. {done}")
@@ -168,18 +169,30 @@ def store_audit(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False
 
 
 @server_app.command("publish-catalogue")
-def publish_catalogue(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON")]) -> None:
-    """Put the creatives of a JSON file in force: {"creatives": […]}."""
+def publish_catalogue(
+    file: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help='JSON: {"creatives": […]}')] = None,
+) -> None:
+    """Publish what follows from the campaigns now; run it by a timer. With a file: put its creatives in force beside.
+
+    What hints at a special category is left out and counted.
+    """
     from server.api.services import build_services
     from server.campaigns.routes import CatalogueDraft
 
     with named_errors():
-        try:
-            draft = CatalogueDraft.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            raise MalformedInput(f"{file.name}: {describe(error)}") from None
-        done = build_services(Settings.from_env()).catalogues.publish(draft.creatives)
+        catalogues = build_services(Settings.from_env()).catalogues
+        if file is None:
+            done = catalogues.compile()
+        else:
+            try:
+                draft = CatalogueDraft.model_validate_json(file.read_bytes())
+            except ValidationError as error:
+                raise MalformedInput(f"{file.name}: {describe(error)}") from None
+            done = catalogues.publish(draft.creatives)
     typer.echo(f"Catalogue version {done.version}: {done.creatives} creatives{'' if done.changed else ', unchanged'}.")
+    if done.refused:
+        told = ", ".join(f"{name} {count}" for name, count in done.refused.items())
+        typer.echo(f"Left out for special categories: {told}.")
 
 
 @model_app.command("list")

@@ -5,6 +5,7 @@ Every part of the server (API, migrations, training) reads the same variables, s
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,10 @@ class Settings:
             they sign the URL that they call. Else the request's own host counts.
         rate_limits: RETICENT_RATE_LIMITS; ``device=600/60 app_backend=100000/60``: requests per seconds, by role.
         workers: WEB_CONCURRENCY, uvicorn's variable; each worker grants its share of the rate limits.
+        currency: RETICENT_CURRENCY; ISO 4217 code of the account that bids are in (default USD).
+        exchange_responses_per_mille: RETICENT_EXCHANGE_RESPONSES_PER_MILLE; how many responses a thousand views are
+            taken to bring (default 10), by which exchanges are told a price per thousand: bid per response times this
+            figure. It is the same for everybody and every ad, so that no price depends on a prediction.
         signals: how privacy signals are read. RETICENT_TCF_VENDOR_ID is our id in the Global Vendor List, or
             ``unchecked``; without it no TC string is enough. RETICENT_TCF_DISCLOSED_VENDORS (``required``, ``legacy``)
             and RETICENT_GPP_GPC_SUBSECTION (``required``, ``optional``) say which missing parts are let pass.
@@ -77,6 +82,8 @@ class Settings:
     rate_limits: str = ""
     workers: int = 1
     signals: SignalRules = field(default_factory=SignalRules)
+    currency: str = "USD"
+    exchange_responses_per_mille: float = 10.0
 
     @classmethod
     def at(cls, state_dir: Path, *, database_url: str | None = None) -> Settings:
@@ -118,6 +125,8 @@ class Settings:
             rate_limits=found.get("RETICENT_RATE_LIMITS", ""),
             workers=_workers(found.get("WEB_CONCURRENCY", "1")),
             signals=_signal_rules(found),
+            currency=_currency(found.get("RETICENT_CURRENCY", "USD")),
+            exchange_responses_per_mille=_per_mille(found.get("RETICENT_EXCHANGE_RESPONSES_PER_MILLE", "10")),
         )
 
 
@@ -152,6 +161,19 @@ def _workers(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= 999):
         raise MalformedInput("WEB_CONCURRENCY takes a number of workers from 1 to 999")
     return int(text)
+
+
+def _currency(text: str) -> str:
+    if not (len(text) == 3 and text.isascii() and text.isupper()):
+        raise MalformedInput("RETICENT_CURRENCY takes an ISO 4217 code such as USD")
+    return text
+
+
+def _per_mille(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (figure := float(text)) <= 1000:
+            return figure
+    raise MalformedInput("RETICENT_EXCHANGE_RESPONSES_PER_MILLE takes a number above 0, at most 1000")
 
 
 def _path(text: str | None) -> Path | None:

@@ -21,11 +21,14 @@ from markupsafe import Markup
 
 from cli.owner import charts
 from cli.owner.texts import LANGUAGES, LOCALES, Locale, Words
+from client import explanation
 from client.overview import LineView, Overview
-from client.store.placements import PlacedAd
-from common.taxonomy import Purpose, RefusalReason, RequestKind
+from client.store.placed import PlacedAd
+from common.privacy.parameters import MechanismUse
+from common.taxonomy import NeighbouringRelation, Purpose, RefusalReason, RequestKind
 from common.wire.journal import SENT, JournalRow
 from policies.consent import Permit
+from policies.placement.eligibility import folded
 
 DAY_S: Final = 86_400
 DAYS_SHOWN: Final = 30
@@ -174,14 +177,25 @@ class Shown:
 
     def meter(self, line: LineView) -> Markup:
         """What a line has spent of its cap."""
-        title = self._t.of("line", line.line.unit.value)
+        title = self.protected(line)
         said = self.spent(line)
         return charts.meter(line.statement.epsilon, line.line.epsilon_cap, title=title, description=said)
+
+    def protected(self, line: LineView) -> str:
+        """What a line protects; private picks have a line of their own."""
+        own = line.line.relation is NeighbouringRelation.REPLACE
+        return self._t("line_picks") if own else self._t.of("line", line.line.unit.value)
+
+    def mechanism(self, use: MechanismUse) -> str:
+        """A mechanism with what it was set to."""
+        if use.epsilon is not None:
+            return f"{use.mechanism.value}, m = {use.chosen}, K = {use.candidates}"
+        return f"{use.mechanism.value}, z = {use.noise_multiplier:.3g}"
 
     def spent(self, line: LineView) -> str:
         """The same in words."""
         spent, cap = self.epsilon(line.statement.epsilon), f"{line.line.epsilon_cap:g}"
-        return self._t("line_spent", spent=spent, cap=cap, days=self._view.period_days)
+        return self._t("line_spent", spent=spent, cap=cap, days=line.period_days)
 
     def terms(self, line: LineView) -> str:
         """Without which no ε is shown."""
@@ -201,6 +215,19 @@ class Shown:
     def factor(self, effect: float) -> str:
         """By how much the odds change."""
         return self._t("ad_odds", factor=f"{math.exp(max(-7.0, min(7.0, effect))):.2g}")
+
+    def shares(self, placed: PlacedAd) -> list[tuple[str, float]]:
+        """Families that made a difference, by name, with their share of the log-odds; the base first."""
+        if not placed.families:
+            return []
+        rest = [(explanation.family_name(one.family, self._t.locale), one.effect) for one in explanation.shares(placed)]
+        return [(explanation.family_name("base", self._t.locale), placed.base), *rest]
+
+    def topics(self) -> list[tuple[str, bool]]:
+        """Topics that can be switched, and whether they are off: those of the ads shown here, and what is off."""
+        off = set(self._view.choices.refused_tags)
+        met = {folded(tag) for ad in self._view.placements for tag in (ad.category, *ad.tags)}
+        return [(tag, tag in off) for tag in sorted(met | off)]
 
     def title(self, placed: PlacedAd) -> str:
         """An ad's title in the reader's language, else in any."""

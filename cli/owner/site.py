@@ -18,6 +18,7 @@ from typing import Final
 from cli.owner.page import ASKABLE, Live, content_policy, render
 from cli.owner.texts import LOCALES, Locale, Words
 from client.agent import Agent, Connect
+from client.choosing import switch
 from client.device import Node
 from client.overview import overview
 from client.rights import Rights
@@ -151,6 +152,8 @@ class Site:
         words = Words(locale)
         if path == "/withdraw":
             self._said = self._withdraw(fields.get("purpose", ""), words)
+        elif path == "/tags":
+            self._said = self._switch(fields, words)
         elif path == "/request":
             self._said = self._ask(fields, words)
         else:
@@ -169,6 +172,15 @@ class Site:
             except ReticentError:
                 return words("said_withdrawn_here")
         return words("said_withdrawn")
+
+    def _switch(self, fields: Mapping[str, str], words: Words) -> str:
+        """A topic off, or on again; of this device, told to nobody."""
+        try:
+            with self._open() as node:
+                switch(node, self._device, fields.get("tag", ""), off=fields.get("switch") != "on")
+        except ReticentError as error:
+            return words("said_failed", error=f"{error.name}: {error}")
+        return words("said_topic")
 
     def _ask(self, fields: Mapping[str, str], words: Words) -> str:
         kind = next((one for one in ASKABLE if one.value == fields.get("request")), None)

@@ -100,6 +100,10 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
         "ε 是一个上限：无论他人还知道什么，从离开设备的全部内容中最多能了解您多少；越小越好。它在发送之前计入，且绝不会超过上限。",
     ),
     "line_user": ("Everything on this device together", "本设备上的全部内容"),
+    "line_picks": (
+        "Private picks: one answer a week about ads you might like",
+        "私密选择：每周一次关于您可能感兴趣的广告的答复",
+    ),
     "line_record": ("A single event", "单条记录"),
     "line_spent": (
         "ε = {spent} of at most {cap} in this period of {days} days",
@@ -151,6 +155,32 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
         "The policy would show it again with probability {probability}.",
         "策略再次展示它的概率为 {probability}。",
     ),
+    "ad_shares": ("Where the chance comes from, family by family", "概率的来源（按类别）"),
+    "ad_additive": ("Exact: multiplied, these factors are the odds.", "精确值：各因子相乘即为几率。"),
+    "ad_shapley": (
+        "Multiplied, these factors are the odds; each is the average over all orders in which they can be added.",
+        "各因子相乘即为几率；每个因子是按所有加入顺序取的平均。",
+    ),
+    "ad_no_noise": (
+        "Nothing was sent when it was chosen, so no noise was needed (ε = 0).",
+        "选择时没有发送任何内容，因此无需噪声（ε = 0）。",
+    ),
+    "ad_noise": (
+        "What was sent to choose it had noise in it: ε = {epsilon}.",
+        "为选择它而发送的内容加入了噪声：ε = {epsilon}。",
+    ),
+    "topics": ("Topics of ads", "广告主题"),
+    "topics_lead": (
+        "Switch off what you do not want to see. What you did about it is then not used for choosing or learning either. This stays on this device.",
+        "关闭您不想看到的主题；您与该主题有关的行为也不再用于选择或学习。此设置仅保存在本设备上。",
+    ),
+    "topic_on": ("allowed", "允许"),
+    "topic_off": ("switched off", "已关闭"),
+    "topic_stop": ("Switch off", "关闭"),
+    "topic_allow": ("Allow again", "重新允许"),
+    "topic_stop_named": ("Switch off ads about {topic}", "关闭主题：{topic}"),
+    "topic_allow_named": ("Allow ads about {topic} again", "重新允许主题：{topic}"),
+    "said_topic": ("Noted on this device; it holds from the next ad on.", "已记录在本设备上，从下一条广告起生效。"),
     "ads_more": ("Earlier ads", "更早的广告"),
     "family_bought": ("what you bought", "您购买过的"),
     "family_engaged": ("what you clicked, saved or put in a cart", "您点击、收藏或加入购物车的"),
@@ -253,6 +283,7 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
     "message_consent_change": ("your decision about purposes", "您对用途的决定"),
     "message_consent_withdrawal": ("your withdrawal", "您的撤回"),
     "message_follow_up_report": ("confirming an ad chosen by the page", "确认按页面选出的广告"),
+    "message_private_pick": ("a private pick from a public list", "从公开列表中作出的私密选择"),
     "message_document_request": ("fetching a public document", "获取公开文件"),
     "message_subject_request": ("a request about your rights", "行使您权利的请求"),
     "message_subject_read": ("asking how you stand, or fetching your package", "查询您的状态或领取数据包"),
@@ -285,7 +316,19 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
     "reason_message-not-declared": ("This kind of message is not declared.", "该类消息未被声明。"),
     "reason_form-not-as-declared": ("The message had not its declared form.", "消息与声明的形式不符。"),
     "reason_too-often": ("As many as are allowed in a day have left.", "已达到每日上限。"),
+    "reason_pick-outdated": (
+        "That list of candidates is not the one in force.",
+        "该候选列表不是当前生效的列表。",
+    ),
+    "reason_pick-redrawn": (
+        "An answer was given before; a second one would say more about you.",
+        "此前已给出一次答案；再次作答会透露更多关于您的信息。",
+    ),
     "reason_not-verified": ("A signature did not verify.", "签名未通过验证。"),
+    "reason_late": (
+        "There was no answer in the time that the app gave.",
+        "未能在应用给定的时间内答复。",
+    ),
     "reason_unavailable": (
         "What a decision needs could not be read, which means no.",
         "无法读取所需状态，因此视为不允许。",

@@ -1,4 +1,4 @@
-"""``reticent policy evaluate | compare | lint``. Owns words and options only."""
+"""``reticent policy evaluate | compare | lint``. Owns words and options only; ``cli.policy.changing`` has the rest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.policy import changing
 from common.errors import InputError, ReticentError
 
 policy_app = typer.Typer(
-    no_args_is_help=True, help="Judge placement policies on decision logs, and check their documents."
+    no_args_is_help=True,
+    help="Judge placement policies on logs and in experiments; promote one with another person's approval.",
 )
 
 Log = Annotated[Path, typer.Argument(help="Decision log: .jsonl or .parquet (docs/policy-evaluation.md).")]
@@ -89,3 +91,6 @@ def _judged(log: Path, names: Sequence[str], plot: Path | None, json_: Path | No
 
 def _complain(error: ReticentError) -> None:
     Console(stderr=True).print(f"[bold red]{error.name}[/]: {error}", soft_wrap=True)
+
+
+changing.register(policy_app)

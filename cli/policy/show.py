@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cli.policy.judge import Verdict
 from cli.shows import console, show_table
 from policies.evaluation.intervals import Estimate
@@ -34,8 +37,46 @@ def show_verdict(verdict: Verdict) -> None:
     columns = ["policy", "mean weight", "largest", "99 % quantile", "share of heaviest 1 %", "tail index", "uncovered"]
     show_table("Importance weights", columns, weights)
     for one in verdict.policies:
-        for warning in one.diagnostics.warnings:
+        for warning in one.warnings:
             console.print(f"[bold yellow]{one.policy}[/]: {warning}", soft_wrap=True)
+
+
+def show_report(report: Mapping[str, Any]) -> bool:
+    """An experiment's report as the service told it; whether every split is sound."""
+    sound = True
+    for table in report["tables"]:
+        rows = []
+        for arm in table["arms"]:
+            gap, rate = arm["difference"], arm["rate"]
+            interval = "" if gap is None else f"{gap['value']:+.5f} ({gap['low']:+.5f} … {gap['high']:+.5f})"
+            rows.append(
+                [
+                    arm["name"],
+                    f"{arm['share']:.0%}",
+                    _noisy(arm, "units"),
+                    _noisy(arm, "views"),
+                    _noisy(arm, "rewards"),
+                    "" if rate is None else f"{rate:.5f}",
+                    interval,
+                    "" if gap is None else gap["verdict"],
+                ]
+            )
+        state = "running" if report["running"] else "over"
+        title = f"{report['experiment']['experiment_id']} ({state}), chosen by the {table['source']}"
+        columns = ["arm", "share", f"{table['unit']}s", "views", report["reward"], "rate", "difference", ""]
+        show_table(title, columns, rows)
+        if table["split"]["broken"]:
+            sound = False
+            console.print(
+                "[bold red]the split is broken[/]: these arms are not what they should be; believe nothing here"
+            )
+    console.print(f"95 % intervals hold for {report['holds']}", soft_wrap=True, highlight=False)
+    return sound
+
+
+def _noisy(arm: Mapping[str, Any], name: str) -> str:
+    noise = arm[f"{name}_noise"]
+    return f"{arm[name]:,.0f}" + (f" ± {noise:,.0f}" if noise else "")
 
 
 def _figures(estimate: Estimate) -> list[str]:

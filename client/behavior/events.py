@@ -55,11 +55,12 @@ class Cart(_Event, frozen=True):
 
 
 class Purchase(_Event, frozen=True):
-    """An item was bought."""
+    """An item was bought; ``exposure_id`` names the exposure that it was attributed to, if it was to one."""
 
     item: str
     attributes: dict[str, str] = field(default_factory=dict)
     quantity: float = 1.0
+    exposure_id: str | None = None
 
 
 class Search(_Event, frozen=True):

@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 
 from client.device import Node
 from client.features.extract import examples_from
+from client.features.usable import usable
 from client.store.keys import DeviceId
 from common.errors import EmptyDevice, VaultCorrupt
 from common.model.examples import Examples
@@ -32,7 +33,8 @@ def load_examples(node: Node, device: DeviceId, part: Part = "train") -> Example
     payload = node.vault.get_derived(device, _name(node, part))
     if payload is not None:
         return decode(payload, node.spec)
-    examples = examples_from(node.spec, node.vault.read(device))
+    refused = node.choices.read(device).refused_tags  # switching a topic drops what was cached
+    examples = examples_from(node.spec, usable(node.vault.read(device), refused))
     start, end = node.training_window
     parts: dict[Part, Examples] = {
         "train": examples.select((examples.times >= start) & (examples.times < end)),

@@ -45,15 +45,26 @@ def examples_from(spec: FeatureSpec, events: Sequence[BehaviourEvent]) -> Exampl
 
 
 def _outcomes(impressions: Sequence[Impression], events: Sequence[BehaviourEvent]) -> list[int]:
-    """The recorded outcome where the source knows it, else whether the item was clicked or bought in the window."""
+    """The recorded outcome where the source knows it, else whether a click or purchase answers the impression.
+
+    One that names its exposure answers that one alone, whenever it came; one that does not answers every exposure of
+    the item in the window before it.
+    """
     responses: dict[str, list[float]] = {}
+    named: set[str] = set()
     if any(impression.outcome is None for impression in impressions):
         for event in events:
             if isinstance(event, Click | Purchase):
-                responses.setdefault(event.item, []).append(event.time)
+                if event.exposure_id is not None:
+                    named.add(event.exposure_id)
+                else:
+                    responses.setdefault(event.item, []).append(event.time)
     return [
         impression.outcome
         if impression.outcome is not None
-        else int(any(0 <= t - impression.time <= ATTRIBUTION_WINDOW_S for t in responses.get(impression.item, ())))
+        else int(
+            impression.exposure_id in named
+            or any(0 <= t - impression.time <= ATTRIBUTION_WINDOW_S for t in responses.get(impression.item, ()))
+        )
         for impression in impressions
     ]

@@ -48,6 +48,24 @@ def data_folder() -> Path:
     return Path(found.origin).parent / "data"
 
 
+@dataclass(frozen=True, slots=True)
+class Basket:
+    """One visit.
+
+    Attributes:
+        bought: products in it.
+        shelf: everything of the catalogue that was promoted in that store in that week: rows of (product, display,
+            mailer). A slate is ten of them; a placement policy may choose among all.
+    """
+
+    basket: int
+    store: int
+    week: int
+    time: float
+    bought: frozenset[int]
+    shelf: npt.NDArray[np.object_]
+
+
 class Source:
     """Tables in memory once (about 400 MB), households out one by one."""
 
@@ -156,6 +174,24 @@ class Source:
                 exposure_id=f"{basket}-{product}",
                 outcome=int(int(product) in bought),
             )
+
+    def baskets(self, user: str) -> Iterator[Basket]:
+        """One household's baskets, in time order; a shelf with fewer products than a slate gives none."""
+        rows = self._transactions.iloc[self._groups[int(user)]]
+        columns = ["basket_id", "store_id", "week", "time"]
+        bought = rows.groupby("basket_id")["product_id"].agg(frozenset)
+        for basket, store, week, time in sorted(
+            rows[columns].drop_duplicates("basket_id").itertuples(index=False, name=None), key=lambda row: row[3]
+        ):
+            shelf = self._shelves.get((int(store), int(week)))
+            if shelf is not None and len(shelf) >= SLATE_SIZE:
+                yield Basket(int(basket), int(store), int(week), float(time), bought[basket], shelf)
+
+    def sold(self, *, before_week: int = HOLDOUT_WEEK) -> dict[int, int]:
+        """Baskets that held each product before a week."""
+        early = self._transactions[self._transactions["week"] < before_week]
+        counts = early.drop_duplicates(["basket_id", "product_id"])["product_id"].value_counts()
+        return {int(product): int(count) for product, count in counts.items()}
 
     @property
     def rank(self) -> dict[int, int]:

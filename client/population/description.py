@@ -17,6 +17,7 @@ from common.model.situation import HOUR, ITEM, WEEKDAY
 from common.taxonomy import FeatureBlock
 from common.wire.codec import describe
 from policies.loader import read_yaml
+from policies.placement.lint import refuse_special_features
 
 DESCRIPTIONS = Path(__file__).resolve().parent / "descriptions"
 Name = Annotated[str, Field(min_length=1, max_length=60)]
@@ -137,12 +138,16 @@ class DataDescription(_Part):
         return list(dict.fromkeys([name for name in named if name] + rest))
 
     def feature_spec(self) -> FeatureSpec:
-        """The specification that this description means; the same description gives the same digest everywhere."""
+        """The specification that this description means; the same description gives the same digest everywhere.
+
+        Raises:
+            PolicyError: a feature would be named for a special category.
+        """
         fields = ([ITEM] if self.columns.item else []) + list(self.attributes) + list(self.context)
         default = self.buckets.get("default", 64)
         context = FeatureBlock.CONTEXT
         numbers = [NumericField(name=n, block=context, **c.model_dump()) for n, c in self.numbers.items()]
-        return FeatureSpec(
+        spec = FeatureSpec(
             name=self.name,
             version=self.version,
             categorical=tuple(
@@ -152,6 +157,8 @@ class DataDescription(_Part):
             ),
             numeric=(*numbers, *self.history.numbers()),
         )
+        refuse_special_features(spec)
+        return spec
 
 
 def load_description(name_or_path: str | Path) -> DataDescription:

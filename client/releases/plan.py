@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from common.crypto.signing import PublicKey
+from common.measurement.layout import plan_length
 from common.model.feature_spec import FeatureSpec
 from common.model.sizes import histogram_length, network_length
 from common.privacy.distributed import modulus_bits
@@ -58,7 +59,7 @@ class Plan:
             SpecMismatch: the model was made for another feature specification.
         """
         task = invitation.task
-        length = histogram_length(spec) if task is Task.HISTOGRAM else network_length(invitation.model, spec)
+        length = _length(invitation, spec)
         clip = invitation.clipping_norm if task is Task.TRAIN else None
         segments = segments_of(policy, task, length, clipping_norm=clip)
         planned = [PlannedRelease(segment.kind, segment.use) for segment in segments]
@@ -109,3 +110,10 @@ class Plan:
             bits=self.bits,
             releases=tuple(release.use for release in self.planned),
         )
+
+
+def _length(invitation: RoundInvitation, spec: FeatureSpec) -> int:
+    """Cells of what is counted, or weights of the model."""
+    if invitation.measurement is not None:
+        return plan_length(invitation.measurement)
+    return histogram_length(spec) if invitation.task is Task.HISTOGRAM else network_length(invitation.model, spec)

@@ -2,7 +2,8 @@
 
 TRAIN: the update, and where the clip adapts whether it was within the clip. CALIBRATE: four sums over the examples
 trained on. EVALUATE: sums and histograms over those held out, which lie after the training window. HISTOGRAM: feature
-buckets. Nothing here is clipped, noised or sent; an entry that failed is an exception, so nobody else's work is lost.
+buckets. MEASURE: results of one day's placements. Nothing here is clipped, noised or sent; an entry that failed is an
+exception, so nobody else's work is lost.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from client.device import Node
 from client.features.cache import Part
+from client.measurement.day import group_of, happened
 from client.releases.plan import Plan
 from client.store.keys import DeviceId
 from client.warm import Load
 from common.errors import ReticentError
+from common.measurement.counting import count_vector
 from common.model import arrays
 from common.model.evaluation import evaluation_vector
 from common.model.examples import Examples
@@ -71,6 +74,8 @@ def prepare(work: Work, devices: Sequence[DeviceId]) -> Iterator[Vectors | Excep
             return _calibration(work, devices)
         case Task.EVALUATE:
             return _evaluation(work, devices)
+        case Task.MEASURE:
+            return _measurement(work, devices)
 
 
 def _training(work: Work, devices: Sequence[DeviceId]) -> Iterator[Vectors | Exception]:
@@ -135,6 +140,19 @@ def _evaluation(work: Work, devices: Sequence[DeviceId]) -> Iterator[Vectors | E
         return evaluation_vector(score(network, examples, spec), examples.labels, bins, base_rate=base_rate)
 
     return _each(work, devices, vector, "holdout")
+
+
+def _measurement(work: Work, devices: Sequence[DeviceId]) -> Iterator[Vectors | Exception]:
+    plan, release = work.plan.invitation.measurement, work.plan.policy.releases.placement_counts
+    assert plan is not None and release is not None  # noqa: S101, PT018 - the plan could not be made without them
+    for device in devices:
+        try:
+            counted = count_vector(
+                happened(work.node, device, plan), plan, release.bounds, group=group_of(work.node, device)
+            )
+            yield (ModelDelta(counted),)
+        except (ReticentError, sqlite3.Error) as error:
+            yield error
 
 
 def _network(work: Work) -> nn.Module:

@@ -1,103 +1,57 @@
-"""What was placed on this device, and why. Owns the records behind "why this ad": sealed, bounded, never sent.
-
-What was chosen from a person's own history says something about that history, so a record is sealed under a subkey of
-the device's key and goes with it. Only the newest are kept.
-"""
+"""What was placed on this device, and why. Owns the records behind "why this ad": sealed, bounded, never sent."""
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from client.store.database import connect, named_errors, transaction
-from client.store.keys import DeviceId, KeyStore
-from common.crypto.aead import Aead, NotAuthentic
-from common.crypto.kdf import derive
+from client.store.decisions import Replayable, insert
+from client.store.keys import DeviceId
+from client.store.placed import PlacedAd, Position
+from client.store.placed_file import WHAT, PlacedFile, keep_newest
 from common.errors import VaultCorrupt
 
-FORMAT: Final = 1
-WHAT: Final = "the store of placements"
 KEPT_MAX: Final = 200
-_SCHEMA: Final = """
-CREATE TABLE placements (id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, sealed BLOB NOT NULL) STRICT;
-CREATE INDEX placements_by_device ON placements (device, id)
-"""
-
-
-class SignalEffect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much one group of signals moved a score, in log-odds: without it the score would have been lower by so much.
-
-    Attributes:
-        family: kind of behaviour (``bought``, ``viewed``, …).
-        attribute: what it had in common with the ad (``item``, ``category``, …; ``activity`` for all of it).
-        effect: difference of log-odds; above 0 it spoke for the ad.
-    """
-
-    family: str
-    attribute: str
-    effect: float
-
-
-class PlacedAd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ad that this device chose, with its main parameters (DSA Art. 26(1)).
-
-    Attributes:
-        time: seconds since the epoch.
-        score: predicted probability of a response; ``contextual`` is what it would be from the page alone.
-        propensity: probability with which the placement policy would show it again.
-        signals: groups of own behaviour, the strongest first.
-    """
-
-    time: float
-    slot_id: str
-    creative_id: str
-    title: dict[str, str]
-    category: str
-    advertiser: str
-    payer: str
-    model_version: int
-    policy_digest: str
-    score: float
-    contextual: float
-    propensity: float
-    signals: tuple[SignalEffect, ...]
-
-
+_KIND: Final = "placements"
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(PlacedAd).decode
 
 
 class Placements:
-    """The placements of one node's devices. The file is open only while it is used."""
+    """The placements of one node's devices."""
 
-    def __init__(self, path: Path, keys: KeyStore) -> None:
-        """Use the file at ``path``; an absent one is made by the first record."""
-        self._path = path
-        self._keys = keys
+    def __init__(self, file: PlacedFile) -> None:
+        """Use the node's file of placements."""
+        self._file = file
 
-    def write(self, device: DeviceId, placed: Sequence[PlacedAd]) -> None:
+    def write(
+        self,
+        device: DeviceId,
+        placed: Sequence[PlacedAd],
+        decision: Replayable | None = None,
+    ) -> None:
         """Keep records durably; beyond the newest ``KEPT_MAX`` of a device the oldest go.
+
+        Args:
+            device: whose.
+            placed: what was chosen.
+            decision: what replays it.
 
         Raises:
             DeviceErased, WrongKey: the device has no key (any more).
             StoreError: they could not be written.
         """
-        if not placed:
+        if not placed and decision is None:
             return
-        box = self._box(device)
-        with self._open() as connection, transaction(connection, WHAT):
-            rows = [(device, box.seal(_ENCODE(one), _place(device))) for one in placed]
+        seal = self._file.seal_of(device, _KIND)
+        with self._file.writing() as connection:
+            rows = [(device, seal.close(_ENCODE(one))) for one in placed]
             connection.executemany("INSERT INTO placements (device, sealed) VALUES (?, ?)", rows)
-            connection.execute(
-                "DELETE FROM placements WHERE device = ?1 AND id NOT IN "
-                "(SELECT id FROM placements WHERE device = ?1 ORDER BY id DESC LIMIT ?2)",
-                (device, KEPT_MAX),
-            )
+            keep_newest(connection, _KIND, device, KEPT_MAX)
+            if decision is not None:
+                insert(connection, self._file, device, decision)
 
     def read(self, device: DeviceId, *, newest: int = KEPT_MAX) -> list[PlacedAd]:
         """The newest records of a device, newest first.
@@ -106,34 +60,24 @@ class Placements:
             DeviceErased, WrongKey: the device has no key (any more).
             VaultCorrupt: a record does not authenticate or decode.
         """
-        if not self._path.exists():
-            return []
-        with self._open() as connection, named_errors(WHAT):
+        with self._file.reading() as connection:
+            if connection is None:
+                return []
             rows = connection.execute(
                 "SELECT sealed FROM placements WHERE device = ? ORDER BY id DESC LIMIT ?", (device, newest)
             ).fetchall()
         if not rows:
             return []
-        box = self._box(device)
+        seal = self._file.seal_of(device, _KIND)
         try:
-            return [_DECODE(box.open(sealed, _place(device))) for (sealed,) in rows]
-        except (NotAuthentic, msgspec.DecodeError):
-            raise VaultCorrupt(f"{WHAT} holds a record that does not authenticate") from None
+            return [_DECODE(seal.open(sealed)) for (sealed,) in rows]
+        except msgspec.DecodeError:
+            raise VaultCorrupt(f"{WHAT} holds a record that does not decode") from None
+
+    def find(self, device: DeviceId, place: Position) -> PlacedAd | None:
+        """The ad of one position, if it is still kept."""
+        return next((one for one in self.read(device) if one.place == place), None)
 
     def forget(self, device: DeviceId) -> None:
-        """Delete a device's records."""
-        if self._path.exists():
-            with self._open() as connection, transaction(connection, WHAT):
-                connection.execute("DELETE FROM placements WHERE device = ?", (device,))
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(connect(self._path, _SCHEMA, version=FORMAT, what=WHAT)) as connection:
-            yield connection
-
-    def _box(self, device: DeviceId) -> Aead:
-        return Aead(derive(self._keys.load(device), "placements"))
-
-
-def _place(device: DeviceId) -> bytes:
-    return f"reticent/placement\0{device}".encode()
+        """Delete everything of a device in this file."""
+        self._file.forget(device)

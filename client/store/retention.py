@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from client.store.keys import DeviceId
+from client.store.outcomes import Outcomes
 from client.store.vault import Vault
 from common.errors import StoreError
 from common.taxonomy import EventKind
@@ -43,4 +44,14 @@ def sweep(vault: Vault, policy: RetentionPolicy, now: float) -> dict[DeviceId, i
         with contextlib.suppress(StoreError):
             if any(time < due[kind] for kind, time in vault.oldest(device).items()):
                 deleted[device] = vault.delete_before(device, due)
+    return deleted
+
+
+def sweep_outcomes(outcomes: Outcomes, devices: Iterable[DeviceId], policy: RetentionPolicy, now: float) -> int:
+    """Delete what followed ads longer ago than an impression may be held; how many there were."""
+    limit = now - policy.retention_days[EventKind.IMPRESSION] * DAY_S
+    deleted = 0
+    for device in devices:
+        with contextlib.suppress(StoreError):
+            deleted += outcomes.delete_before(device, limit)
     return deleted

@@ -189,6 +189,13 @@ class Vault:
                 (row.id, name, row.box.seal_derived(payload, name)),
             )
 
+    def drop_derived(self, device: DeviceId) -> None:
+        """Delete everything cached of a device: what it is derived from, or by which rule, has changed."""
+        with transaction(self._connection, WHAT):
+            self._connection.execute(
+                "DELETE FROM derived WHERE device = (SELECT id FROM devices WHERE name = ?)", (device,)
+            )
+
     def get_derived(self, device: DeviceId, name: str) -> bytes | None:
         """What was cached under ``name``; None when there is nothing, or nothing genuine: it can be computed again."""
         row = self._find(device)

@@ -24,7 +24,7 @@ from client.training.datasets import Records
 from client.training.ghost import add_gradients
 from client.training.layout import Copies, Layout
 from client.training.packing import IntArray, MemoryPlan, Pack, Sample, Walk
-from client.training.stacked import Stack
+from client.training.stacked import Between, Stack
 from client.training.workspace import Workspace
 from common.errors import PolicyError, ShapeMismatch
 from common.model.arrays import Vector
@@ -169,14 +169,14 @@ class Cohort:
         walk = Walk(pack, self._rng.uniform(len(pack.owner)), self._rate) if self._walks else None
         gathered = walk.batches(steps, self._width(devices)) if walk else None
         samples = walk.sample if walk else self._samples(pack, steps)
+        between = Between(layout, gathered[0], space) if gathered else None
         for step in range(steps):
             own = weights if step else shared
-            if gathered:
-                weights.descend(own, gathered[step], factor=self._factor, space=space)
+            if gathered and between:
+                weights.descend(own, gathered[step], between, factor=self._factor)
             else:
                 self._plain_step(weights, own, samples(step))
-        rows = weights.vectors(space.lend("rows", devices, layout.length))
-        return rows if steps == 1 else rows.sub_(received)
+        return weights.vectors(space.lend("rows", devices, layout.length), None if steps == 1 else shared)
 
     def _width(self, devices: int) -> int:
         return self.plan.width(devices, self._parameters.physical_batch_size)
@@ -195,7 +195,7 @@ class Cohort:
         total = Stack.zeros(self.plan.layout, len(target), self._space, "sums") if apart else target
         for batch in sample.batches(width):
             here, own = total.first(batch.devices), weights.first(batch.devices)
-            here.descend(own, batch, factor=self._factor, space=self._space)
+            here.descend(own, batch, Between(self.plan.layout, batch, self._space), factor=self._factor)
         if apart:
             target.add(total)
 

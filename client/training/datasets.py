@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,17 +93,23 @@ def lay_out(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Records:
-    """``to_records`` of examples that were checked before."""
+    """``to_records`` of examples that were checked before; may share their memory, so nobody writes to records."""
     views = [(examples.categorical, examples.numeric)]
     if contextual_weight > 0:
         views.append(spec.contextual(examples.categorical, examples.numeric))
     weights = [1 - contextual_weight, contextual_weight][: len(views)]
     return Records(
-        categorical=torch.from_numpy(np.stack([ids for ids, _ in views], axis=1)).to(device),
-        numeric=torch.from_numpy(np.stack([numbers for _, numbers in views], axis=1)).to(device, dtype),
+        categorical=_side_by_side([ids for ids, _ in views]).to(device),
+        numeric=_side_by_side([numbers for _, numbers in views]).to(device, dtype),
         labels=torch.tensor(examples.labels, device=device, dtype=dtype),
         view_weights=torch.tensor(weights, device=device, dtype=dtype),
     )
+
+
+def _side_by_side(views: list[npt.NDArray[Any]]) -> torch.Tensor:
+    """``[n, V, …]``. A single view stays where it is, if torch may have it: it wants no read-only memory."""
+    whole = views[0][:, None] if len(views) == 1 else np.stack(views, axis=1)
+    return torch.from_numpy(np.require(whole, requirements=["C", "W"]))
 
 
 def check_labelled(examples: Examples, spec: FeatureSpec) -> None:

@@ -53,18 +53,15 @@ class Batch:
         """Number K of devices."""
         return self.labels.shape[0]
 
-    def part(self, start: int, count: int) -> Batch:
-        """Some devices."""
-        rows = slice(start, start + count)
-        return Batch(
-            self.categorical[rows],
-            self.numeric[rows],
-            self.labels[rows],
-            self.present[rows],
-            self.view_weights,
-            self.whole,
-            self.distinct_fields,
-        )
+    def split(self, count: int) -> list[Batch]:
+        """As so many batches of equally many devices."""
+        each = count, self.devices // count
+        parts = self.categorical, self.numeric, self.labels, self.present
+        split = (part.view(*each, *part.shape[1:]).unbind() for part in parts)
+        return [
+            Batch(ids, numbers, labels, present, self.view_weights, self.whole, self.distinct_fields)
+            for ids, numbers, labels, present in zip(*split, strict=True)
+        ]
 
     @property
     def fields(self) -> int:

@@ -130,7 +130,7 @@ def _have_the_form_of(spec: FeatureSpec, parts: Sequence[Examples]) -> bool:
     """Shapes and types are such that joining hides nothing wrong with one part."""
     digest, fields, numbers = spec.digest, len(spec.categorical), len(spec.numeric)
     for part in parts:
-        n = len(part)
+        n = part.categorical.shape[0]
         shapes = part.categorical.shape, part.numeric.shape, part.labels.shape
         right = (n, fields), (n, numbers), (n,)
         typed = part.categorical.dtype == _INTEGER and part.numeric.dtype == _FLOAT
@@ -231,14 +231,14 @@ class Walk:
         self._pack = pack
         self._order = shuffled(uniforms, pack.owner)
         self._sizes = stride_of(pack.counts, rate)
-        self._device = np.repeat(np.arange(len(pack)), self._sizes)
-        self._place = np.arange(len(self._device)) - (np.cumsum(self._sizes) - self._sizes)[self._device]
 
     def sample(self, step: int) -> Sample:
         """What each device takes in a step."""
-        pack, device = self._pack, self._device
-        place = (step * self._sizes[device] + self._place) % pack.counts[device]
-        return Sample(pack, self._order[pack.starts[device] + place], self._sizes, whole=False)
+        pack, sizes = self._pack, self._sizes
+        device = np.repeat(np.arange(len(pack)), sizes)
+        place = np.arange(len(device)) - (np.cumsum(sizes) - sizes)[device]
+        place = (step * sizes[device] + place) % pack.counts[device]
+        return Sample(pack, self._order[pack.starts[device] + place], sizes, whole=False)
 
     def batches(self, steps: int, width: int) -> list[Batch] | None:
         """What all take in each step, gathered at once; None if they have unequally many, or take some twice."""
@@ -248,8 +248,7 @@ class Walk:
             return None
         walks = self._order.reshape(devices, count)[:, : steps * size]  # in the pack's order, since all are equal
         padded = walks.reshape(devices, steps, size).swapaxes(0, 1)
-        whole = pack.gather(padded.reshape(steps * devices, size))
-        return [whole.part(step * devices, devices) for step in range(steps)]
+        return pack.gather(padded.reshape(steps * devices, size)).split(steps)
 
 
 class Sample:

@@ -25,7 +25,8 @@ class Stack:
             columns of embeddings hold 0 there, always.
         bias: ``[K, H + 1]``, that of the logit behind the hidden ones.
         head: ``[K, H + 1]``; the last is 1 in weights, always, and 0 in sums.
-        transposed, bias_row, head_row: the same memory as ``[K, I, H + 1]`` and twice ``[K, 1, H + 1]``.
+        transposed, bias_row, head_row, head_column: the same memory as ``[K, I, H + 1]``, ``[K, 1, H + 1]`` and, the
+            head's once more, ``[K, H + 1, 1]``.
         table: ``[K * R, dim]``, the embeddings.
         cells: ``[K * R]``, the wide table.
     """
@@ -36,7 +37,9 @@ class Stack:
         self.joint, self.bias, self.head, self.table, self.cells = parts
         self._embedded = self.joint.shape[2] - layout.numbers
         self.transposed, self.bias_row = self.joint.transpose(1, 2), self.bias.unsqueeze(1)
-        self.head_row, self._constant = self.head.unsqueeze(1), self.head[:, -1]
+        self.head_row = self.head.unsqueeze(1)
+        self.head_column = self.head_row.mT  # not unsqueeze(2): those strides make the product five times as slow
+        self._constant = self.head[:, -1]
 
     @classmethod
     def zeros(cls, layout: Layout, count: int, space: Workspace, name: str) -> Self:
@@ -84,22 +87,26 @@ class Stack:
 
     def receive(self, vector: torch.Tensor) -> None:
         """Become the weights of a vector ``[d]``."""
-        for place, part in self._places():
+        for place, part in self.places():
             place.copy_(vector[part].view_as(place))
         self._unit = 1.0
         self.head[:, -1] = 1
 
-    def vectors(self, result: torch.Tensor) -> torch.Tensor:
-        """All copies as vectors, written to ``[K, d]``."""
-        for place, part in self._places():
-            result[:, part].view(place.shape).copy_(place)
+    def vectors(self, result: torch.Tensor, received: Stack | None = None) -> torch.Tensor:
+        """All copies as vectors, written to ``[K, d]``; if given, less the single copy that was received."""
+        if received is None:
+            for place, part in self.places():
+                result[:, part].view(place.shape).copy_(place)
+            return result
+        for (place, part), (before, _) in zip(self.places(), received.places(), strict=True):
+            torch.sub(place, before, out=result[:, part].view(place.shape))
         return result
 
-    def _places(self) -> tuple[tuple[torch.Tensor, slice], ...]:
+    def places(self) -> tuple[tuple[torch.Tensor, slice], ...]:
         """Views ``[K, …]`` of all weights, and where each lies in a vector."""
         layout, units, copies = self.layout, self.layout.hidden, len(self)
         hidden = slice(2 * units, layout.table)
-        return (
+        places = (
             (self.head[:, :units], slice(units)),
             (self.bias[:, :units], slice(units, 2 * units)),
             (self.joint[:, :units, : layout.inputs], hidden),
@@ -108,67 +115,94 @@ class Stack:
             (self.joint[:, units, self._embedded :], slice(layout.bias + 1, layout.wide)),
             (self.cells.view(copies, layout.rows), slice(layout.wide, layout.length)),
         )
+        return tuple((place, part) for place, part in places if part.start != part.stop)
 
-    def descend(self, weights: Stack, batch: Batch, *, factor: float, space: Workspace) -> None:
+    def descend(self, weights: Stack, batch: Batch, between: Between, *, factor: float) -> None:
         """Add ``factor`` times each device's sum of gradients.
 
         Args:
             weights: as many copies, or one that all devices share; may be this stack itself, read before it is written.
             batch: the records.
+            between: for what lies in between, of the batch's shape.
             factor: minus the step size, say.
-            space: for what lies in between.
         """
-        layout, devices, shape = self.layout, batch.devices, batch.numeric.shape[:3]
-        units, embedded = layout.hidden, self._embedded
-        inputs = batch.numeric.view(len(weights), -1, layout.numbers)
-        rows = None if not batch.fields else batch.categorical + _first_row(layout, len(weights), batch)
+        layout, embedded, copies = self.layout, self._embedded, len(weights)
+        sums, outward, logits = between.sums, between.outward, between.logits
+        inputs = batch.numeric.view(batch.devices, -1, layout.numbers)
+        rows = batch.categorical + _first_row(layout, copies, batch) if batch.fields else None
         if rows is not None and embedded:
             found = weights.table.index_select(0, rows.view(-1)).view(*inputs.shape[:2], -1)
-            inputs = torch.cat([found, inputs], -1, out=space.take("inputs", *inputs.shape[:2], weights.joint.shape[2]))
-        sums = space.take("hidden sums", *inputs.shape[:2], units + 1)
-        outward = space.take("outward", *sums.shape)
-        torch.baddbmm(weights.bias_row, inputs, weights.transposed, out=sums)
-        if units:
-            sums[..., :units].clamp_(min=0)
-        logits = torch.mul(sums, weights.head_row, out=outward).sum(-1, keepdim=True)
+            inputs = torch.cat([found, inputs], -1, out=between.inputs)
+        torch.baddbmm(weights.bias_row, _split(inputs, copies), weights.transposed, out=_split(sums, copies))
+        between.hidden.relu_()
+        torch.bmm(_split(sums, copies), weights.head_column, out=_split(logits, copies))
         if rows is not None:
             wide = weights.cells.index_select(0, rows.view(-1)).view(*inputs.shape[:2], -1)
             logits.add_(wide.sum(-1, keepdim=True), alpha=layout.scale)
-        _by_logit(logits.view(shape), batch, factor)
+        between.derive(batch)
         # From here on the last column stands for what reaches the logit directly, whose gate is always open.
-        sums[..., units] = 1
+        between.direct.fill_(1)
         torch.mul(logits, weights.head_row, out=outward)
         torch.ops.aten.threshold_backward.grad_input(outward, sums, 0, grad_input=outward)
         looked_up = None
         if rows is not None and embedded:
-            looked_up = torch.bmm(outward, weights.joint[..., :embedded])
-        if len(weights) != devices:
-            outward, inputs, sums, logits = (
-                part.view(devices, -1, part.shape[-1]) for part in (outward, inputs, sums, logits)
-            )
-        self.joint.baddbmm_(outward.transpose(1, 2), inputs)
+            looked_up = torch.bmm(_split(outward, copies), weights.joint[..., :embedded])
+        self.joint.baddbmm_(outward.mT, inputs, alpha=factor)
         if embedded:
-            self.joint[:, units, :embedded] = 0
-        self.bias.add_(outward.sum(1))
-        self.head_row.baddbmm_(logits.transpose(1, 2), sums)
+            self.joint[:, layout.hidden, :embedded] = 0
+        # Summed apart: added one by one to a bias many times as large, their last digits would be lost.
+        self.bias_row.add_(torch.bmm(between.ones, outward, out=between.summed), alpha=factor)
+        self.head_row.baddbmm_(logits.mT, sums, alpha=factor)
         self._constant.fill_(self._unit)
         if rows is None:
             return
-        own = (batch.categorical + _first_row(layout, len(self), batch)).view(-1)
-        each = (logits * layout.scale).view(-1, 1).expand(-1, batch.fields)
-        self.cells.scatter_add_(0, own, each.reshape(-1))
+        own = rows if copies == len(self) else batch.categorical + _first_row(layout, len(self), batch)
+        each = (logits * (layout.scale * factor)).view(-1, 1).expand(-1, batch.fields)
+        self.cells.scatter_add_(0, own.view(-1), each.reshape(-1))
         if looked_up is not None:
-            self.table.index_add_(0, own, looked_up.view(-1, layout.dim))
+            self.table.index_add_(0, own.view(-1), looked_up.view(-1, layout.dim), alpha=factor)
+
+
+class Between:
+    """Memory for what lies between the inputs of a step and its gradients.
+
+    Attributes:
+        inputs: ``[K, m * V, I]``, where embeddings and numbers are joined; not used without embeddings.
+        sums: ``[K, m * V, H + 1]``: the layers' outputs, the logit's share of the numbers last.
+        hidden, direct: all but the last of them, and the last.
+        outward: ``[K, m * V, H + 1]``, derivatives by them.
+        logits: ``[K, m * V, 1]``, then the derivatives by them.
+        ones: ``[K, 1, m * V]``.
+        summed: ``[K, 1, H + 1]``, the biases' gradients.
+    """
+
+    def __init__(self, layout: Layout, batch: Batch, space: Workspace) -> None:
+        """Args: the layout, a batch of the shape wanted, and where the memory comes from."""
+        shape, units = batch.numeric.shape[:3], layout.hidden
+        devices, size = batch.devices, shape[1] * shape[2]
+        self.inputs = space.take("inputs", devices, size, layout.inputs if layout.dim and batch.fields else 0)
+        self.sums = space.take("hidden sums", devices, size, units + 1)
+        self.hidden, self.direct = self.sums[..., :units], self.sums[..., units]
+        self.outward = space.take("outward", devices, size, units + 1)
+        self.logits = space.take("logits", devices, size, 1)
+        self._by_view = self.logits.view(shape)
+        self.ones = space.take("ones", devices, 1, size).fill_(1)
+        self.summed = space.take("summed", devices, 1, units + 1)
+
+    def derive(self, batch: Batch) -> None:
+        """Turn the logits into the derivatives of the records' losses by them."""
+        logits = self._by_view.sigmoid_().sub_(batch.labels.unsqueeze(-1))
+        if logits.shape[2] > 1:
+            logits.mul_(batch.view_weights)
+        if not batch.whole:
+            logits.mul_(batch.present.unsqueeze(-1))
+
+
+def _split(rows: torch.Tensor, copies: int) -> torch.Tensor:
+    """``[K, n, …]`` as ``[c, K * n / c, …]``: by the copies of weights they meet."""
+    return rows if rows.shape[0] == copies else rows.view(copies, -1, rows.shape[-1])
 
 
 def _first_row(layout: Layout, copies: int, batch: Batch) -> torch.Tensor:
     """Where the tables of each copy begin, int64 ``[copies, 1, 1, 1]``."""
     return (torch.arange(copies, device=batch.labels.device) * layout.rows).view(-1, 1, 1, 1)
-
-
-def _by_logit(logits: torch.Tensor, batch: Batch, factor: float) -> None:
-    """Turn logits ``[K, m, V]`` into ``factor`` times the derivatives of the records' losses by them."""
-    logits.sigmoid_().sub_(batch.labels.unsqueeze(-1))
-    if batch.view_weights.shape[0] > 1:
-        logits.mul_(batch.view_weights)
-    logits.mul_(factor if batch.whole else (batch.present * factor).unsqueeze(-1))

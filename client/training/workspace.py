@@ -17,21 +17,25 @@ class Workspace:
         """Args: a tensor of the dtype and on the device wanted."""
         self._like = like
         self._kept: dict[str, torch.Tensor] = {}
+        self._shaped: dict[str, torch.Tensor] = {}
 
     def take(self, name: str, *shape: int) -> torch.Tensor:
         """A tensor whose content counts until the same name is taken again."""
-        size = math.prod(shape)
-        kept = self._kept.get(name)
-        if kept is None or kept.numel() < size:
-            kept = self._kept[name] = self._like.new_empty(size)
-        return kept[:size].view(shape)
+        shaped = self._shaped.get(name)
+        if shaped is None or shaped.shape != shape:
+            size = math.prod(shape)
+            kept = self._kept.get(name)
+            if kept is None or kept.numel() < size:
+                kept = self._kept[name] = self._like.new_empty(size)
+            shaped = self._shaped[name] = kept[:size].view(shape)
+        return shaped
 
     def lend(self, name: str, *shape: int) -> torch.Tensor:
         """A tensor that nobody else gets before ``give_back``; if that never comes, the next one is new."""
         found = self.take(name, *shape)
-        del self._kept[name]
+        del self._kept[name], self._shaped[name]
         return found
 
     def give_back(self, name: str, lent: torch.Tensor) -> None:
         """End a loan."""
-        self._kept[name] = lent.view(-1)
+        self._kept[name], self._shaped[name] = lent.view(-1), lent

@@ -3,6 +3,7 @@
 Releases without sampling compose exactly to one Gaussian with 1/z² = Σ nᵢ/zᵢ², whose ε has a closed form. Skellam
 noise counts as the Gaussian that dominates it (``common.privacy.domination``). Sampled Gaussians compose by privacy
 loss distributions (PLD), pessimistically discretised, so the ε returned is an upper bound up to numerical precision.
+Randomised responses (replace-one, local) have a line of their own and add up (``common.privacy.pure``).
 
 **Source:** Balle and Wang 2018, Theorem 8 (single Gaussian); Dong, Roth, Su 2022, "Gaussian Differential Privacy",
 Corollary 3.3 (composition of Gaussians); Doroshenko et al., "Connect the Dots" (PETS 2022), as in dp_accounting.
@@ -20,6 +21,7 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from common.errors import ContractError
+from common.privacy import pure
 from common.privacy.domination import equivalent_multiplier
 from common.privacy.parameters import NO_SAMPLING, MechanismUse, PrivacyStatement
 from common.taxonomy import Mechanism, NeighbouringRelation, PrivacyUnit, TrustModel
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 ACCOUNTANT = "dp_accounting PLD"
 CLOSED_FORM = "exact Gaussian composition (PLD in closed form, dp_accounting)"
 SKELLAM = "exact Gaussian composition (PLD in closed form, dp_accounting), dominating the Skellam noise (ADR 0010)"
+PURE = "exact composition of pure ε (sum at δ = 0)"
 _INTERVAL = 1e-3
 _FINE_INTERVAL = 1e-4
 _FINE_BELOW_EPSILON = 0.5
@@ -69,7 +72,7 @@ def epsilon(uses: Sequence[MechanismUse], delta: float) -> float:
 
     Args:
         uses: releases of one unit, relation and trust model; order does not matter.
-        delta: in (0, 1).
+        delta: in (0, 1); 0 as well where every use is a randomised response.
 
     Returns:
         ε ≥ 0; 0 for no release, infinity when any release had no noise.
@@ -79,7 +82,9 @@ def epsilon(uses: Sequence[MechanismUse], delta: float) -> float:
 
     **Privacy:** participants are charged the cost without amplification by their own absence: every use counts in full.
     """
-    if not 0 < delta < 1:
+    if pure.is_pure(uses) and 0 <= delta < 1:
+        return pure.epsilon(uses, delta)
+    if not 0 < delta < 1 and (uses or delta != 0):
         raise ContractError("delta lies between 0 and 1")
     if not uses:
         return 0.0
@@ -100,6 +105,8 @@ def delta(uses: Sequence[MechanismUse], epsilon: float) -> float:
         raise ContractError("epsilon is at least 0")
     if not uses:
         return 0.0
+    if pure.is_pure(uses):
+        return pure.delta(uses, epsilon)
     return 1.0 if _unprotected(uses) else _delta_of_parts(_parts(uses), epsilon)
 
 
@@ -108,7 +115,9 @@ def rho(uses: Sequence[MechanismUse]) -> float | None:
 
     None where it has none: without noise, or with sampling.
     """
-    if any(use.mechanism is Mechanism.NONE or use.noise_multiplier == 0 or _claims_sampling(use) for use in uses):
+    if pure.is_pure(uses):
+        return pure.rho(uses)
+    if any(not use.protects or _claims_sampling(use) for use in uses):
         return None
     return math.fsum(use.count / (2 * _multiplier(use) ** 2) for use in uses)
 
@@ -116,8 +125,8 @@ def rho(uses: Sequence[MechanismUse]) -> float | None:
 def _unprotected(uses: Sequence[MechanismUse]) -> bool:
     """Whether any of these like releases had no noise."""
     if line_of(uses).relation is not NeighbouringRelation.ADD_REMOVE:
-        raise ContractError("this accountant covers add_or_remove_one only")
-    return any(use.mechanism is Mechanism.NONE or use.noise_multiplier == 0 for use in uses)
+        raise ContractError("beside randomised responses, this accountant covers add_or_remove_one only")
+    return any(not use.protects for use in uses)
 
 
 def _claims_sampling(use: MechanismUse) -> bool:
@@ -193,6 +202,8 @@ def describe(uses: Sequence[MechanismUse]) -> str:
         sampling = f", q={use.sampling_rate:g}" if use.sampling_rate < 1 else ""
         grid = f", levels={use.levels}, d={use.dimension}" if use.mechanism is Mechanism.SKELLAM else ""
         noise = "" if use.mechanism is Mechanism.NONE else f"(z={use.noise_multiplier:g}{sampling}{grid})"
+        if use.mechanism is Mechanism.TOP_M:
+            noise = f"(ε={use.epsilon:g}, m={use.chosen} of K={use.candidates})"
         counts[f"{use.mechanism.value}{noise}"] += use.count
     return " + ".join(f"{count} × {name}" for name, count in sorted(counts.items())) or "no release"
 
@@ -227,6 +238,8 @@ def statement(
 
 def accountant_of(uses: Sequence[MechanismUse]) -> str:
     """What computes the ε of these uses, in words."""
+    if pure.is_pure(uses):
+        return PURE
     if any(_claims_sampling(use) for use in uses):
         return ACCOUNTANT
     return SKELLAM if any(use.mechanism is Mechanism.SKELLAM for use in uses) else CLOSED_FORM

@@ -167,7 +167,8 @@ class MechanismUse(BaseModel):
     """``count`` uses of one mechanism: the description from which an accountant computes, and all it needs.
 
     ``levels`` and ``dimension`` describe Skellam noise alone, and always do: the integer L2 bound of one device and
-    the vector's length, from which its L1 bound follows.
+    the vector's length, from which its L1 bound follows. ``epsilon``, ``candidates`` and ``chosen`` likewise describe
+    top-m randomised response: its pure ε, K and m; no noise is added there, so its multiplier is 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -180,6 +181,9 @@ class MechanismUse(BaseModel):
     trust: TrustModel
     levels: int | None = Field(default=None, ge=1)
     dimension: int | None = Field(default=None, ge=1)
+    epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    candidates: int | None = Field(default=None, ge=2)
+    chosen: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _integer_noise_has_a_grid(self) -> MechanismUse:
@@ -187,6 +191,26 @@ class MechanismUse(BaseModel):
         if described != ((self.mechanism is Mechanism.SKELLAM,) * 2):
             raise ValueError("levels and dimension describe Skellam noise, and only that")
         return self
+
+    @model_validator(mode="after")
+    def _a_response_has_its_own_epsilon(self) -> MechanismUse:
+        described = (self.epsilon is not None, self.candidates is not None, self.chosen is not None)
+        if described != ((self.mechanism is Mechanism.TOP_M,) * 3):
+            raise ValueError("epsilon, candidates and chosen describe top-m randomised response, and only that")
+        if self.mechanism is Mechanism.TOP_M and (
+            self.noise_multiplier,
+            self.sampling_rate,
+            self.unit,
+            self.relation,
+            self.trust,
+        ) != (0, 1, PrivacyUnit.USER, NeighbouringRelation.REPLACE, TrustModel.LOCAL):
+            raise ValueError("a randomised response is of one user, replace-one, local, and nobody is sampled")
+        return self
+
+    @property
+    def protects(self) -> bool:
+        """Whether it bounds anything at all: there is noise, or the answer itself is random."""
+        return self.mechanism is Mechanism.TOP_M or (self.mechanism is not Mechanism.NONE and self.noise_multiplier > 0)
 
 
 NO_SAMPLING = "none: participants are charged in full, unamplified"
@@ -204,7 +228,7 @@ class PrivacyStatement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     epsilon: float
-    delta: float = Field(gt=0, lt=1)
+    delta: float = Field(ge=0, lt=1)
     unit: PrivacyUnit
     relation: NeighbouringRelation
     trust: TrustModel

@@ -74,6 +74,19 @@ class NoiseSource:
         both = self.poisson(variance / 2, (2, _count(shape)))
         return np.asarray(both[0] - both[1], np.int64).reshape(shape)
 
+    def below(self, bound: int) -> int:
+        """A whole number from 0 to ``bound`` - 1, each exactly as likely: 64-bit words, rejected where they would tilt.
+
+        Raises:
+            ValueError: the bound is not between 1 and 2^63.
+        """
+        if not 1 <= bound <= 1 << 63:
+            raise ValueError("the bound lies between 1 and 2^63")
+        even = (1 << 64) - (1 << 64) % bound
+        while (word := int.from_bytes(self._read(8), "little")) >= even:
+            pass
+        return word % bound
+
     def bernoulli(self, probability: float, count: int) -> npt.NDArray[np.bool_]:
         """Independent secret coins, bool ``[count]``: a Poisson sample of ``count`` records."""
         return self.uniform(count) < probability

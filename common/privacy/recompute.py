@@ -28,6 +28,7 @@ from scipy.special import ive, log_ndtr, ndtri
 from common.errors import ContractError
 from common.privacy import rdp
 from common.privacy.parameters import MechanismUse
+from common.privacy.top_m import TopM
 from common.taxonomy import Mechanism
 
 FloatArray = npt.NDArray[np.float64]
@@ -60,11 +61,13 @@ def recompute_epsilon(uses: Sequence[MechanismUse], delta: float) -> float:
     Raises:
         ContractError: sampled releases beside integer noise, which no document of ours declares, or a bad ``delta``.
     """
-    if not 0 < delta < 1:
+    if uses and all(use.mechanism is Mechanism.TOP_M for use in uses) and 0 <= delta < 1:
+        return math.fsum(use.count * _largest_ratio(use) for use in uses)  # at δ = 0; above it, no more than that
+    if not 0 < delta < 1 and (uses or delta != 0):
         raise ContractError("delta lies between 0 and 1")
     if not uses:
         return 0.0
-    if any(use.mechanism is Mechanism.NONE or use.noise_multiplier == 0 for use in uses):
+    if any(not use.protects for use in uses):
         return math.inf
     counts: Counter[MechanismUse] = Counter()
     for use in uses:
@@ -107,6 +110,15 @@ def steps(variance: float) -> FloatArray:
     beyond = np.cumsum(probabilities[::-1])[::-1]  # P[K ≥ j]
     beyond[0] = 0.5 + probabilities[0] / 2
     return np.asarray(np.diff(-ndtri(beyond[beyond > 1e-60])), np.float64)
+
+
+# ── randomised response ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _largest_ratio(use: MechanismUse) -> float:
+    """The largest logarithm of a ratio between two answers' probabilities, from the weights that are drawn with."""
+    high, low = TopM(candidates=use.candidates or 0, chosen=use.chosen or 0, epsilon=use.epsilon or 0).weights
+    return math.log(high) - math.log(low)
 
 
 # ── Gaussian ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,23 +12,47 @@ from pydantic import ValidationError
 
 from common.crypto import signing
 from common.errors import InvalidReceipt, TrustError
+from common.wire.experiments import ExperimentDocument
 from common.wire.messages import Catalogue, ConsentReceipt, ConsentStanding, PlacementPermit, PolicyDocument
+from common.wire.pick import CandidateList
 from common.wire.requests import RequestAcknowledgement
 
 RECEIPT_TYP: Final = "consent-receipt+jws"
+PERMIT_TYP: Final = "placement-permit+jws"
 STANDING_TYP: Final = "consent-standing+jws"
 ACKNOWLEDGEMENT_TYP: Final = "dsr-ack+jws"
 _KINDS: Final[Mapping[type, tuple[str, type[TrustError]]]] = {
     Catalogue: ("catalogue+jws", TrustError),
     PolicyDocument: ("policy-document+jws", TrustError),
-    PlacementPermit: ("placement-permit+jws", TrustError),
+    PlacementPermit: (PERMIT_TYP, TrustError),
     ConsentReceipt: (RECEIPT_TYP, InvalidReceipt),
     ConsentStanding: (STANDING_TYP, TrustError),
+    CandidateList: ("candidate-list+jws", TrustError),
+    ExperimentDocument: ("experiment+jws", TrustError),
     RequestAcknowledgement: (ACKNOWLEDGEMENT_TYP, TrustError),
 }
 
-Signed = Catalogue | PolicyDocument | PlacementPermit | ConsentReceipt | ConsentStanding | RequestAcknowledgement
-D = TypeVar("D", Catalogue, PolicyDocument, PlacementPermit, ConsentReceipt, ConsentStanding, RequestAcknowledgement)
+Signed = (
+    Catalogue
+    | CandidateList
+    | PolicyDocument
+    | PlacementPermit
+    | ConsentReceipt
+    | ConsentStanding
+    | ExperimentDocument
+    | RequestAcknowledgement
+)
+D = TypeVar(
+    "D",
+    Catalogue,
+    CandidateList,
+    PolicyDocument,
+    PlacementPermit,
+    ConsentReceipt,
+    ConsentStanding,
+    ExperimentDocument,
+    RequestAcknowledgement,
+)
 
 
 def seal(document: Signed, key: signing.SigningKey) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.privacy.parameters import MechanismUse, PrivacyStatement, RecordDpParameters
 from common.taxonomy import AgeBand, ConsentMethod, FollowUp, Masking, ModelFamily, Profile, Purpose, Task
@@ -16,6 +16,8 @@ from common.wire.base import Digest, Handle, Message, ShortText
 from common.wire.consent import ConsentReceipt as ConsentReceipt  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.consent import ConsentStanding as ConsentStanding  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.disclosure import Disclosure
+from common.wire.measurement import MeasurementPlan
+from common.wire.pick import CandidateList, PrivatePick, SlotGroupName
 from common.wire.placement import Catalogue as Catalogue  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.placement import Creative as Creative  # noqa: PLC0414
 from common.wire.placement import PlacementPermit as PlacementPermit  # noqa: PLC0414
@@ -83,10 +85,17 @@ class FollowUpReport(Message):
 
 
 class DocumentRequest(Message):
-    """Fetches a public document, the same bytes for everybody."""
+    """Fetches a public document, the same bytes for everybody.
+
+    Attributes:
+        slot_group: of which list of candidates; a device fetches those of all slot groups.
+    """
 
     kind: Literal["document_request"] = "document_request"
-    document: Literal["catalogue", "model", "model_arrays", "placement_policy", "notice", "keys"]
+    document: Literal[
+        "catalogue", "model", "model_arrays", "placement_policy", "notice", "keys", "candidates", "experiment"
+    ]
+    slot_group: SlotGroupName | None = None
 
 
 Outbound = Annotated[
@@ -97,6 +106,7 @@ Outbound = Annotated[
     | ConsentWithdrawal
     | FollowUpReport
     | SubjectOutbound
+    | PrivatePick
     | DocumentRequest,
     Field(discriminator="kind"),
 ]
@@ -131,6 +141,7 @@ class RoundInvitation(Message):
         session: 32 random bytes in hex, unique per attempt: an answered session is never answered again.
         task: what is released at the end.
         clipping_norm: C of the update in a secure aggregation; the policy's own unless the policy lets it adapt.
+        measurement: what a measurement counts; every other task has none.
     """
 
     kind: Literal["round_invitation"] = "round_invitation"
@@ -147,6 +158,13 @@ class RoundInvitation(Message):
     parameters: RecordDpParameters
     clipping_norm: float = Field(gt=0, allow_inf_nan=False)
     budget_policy_digest: Digest
+    measurement: MeasurementPlan | None = None
+
+    @model_validator(mode="after")
+    def _counts_what_it_names(self) -> RoundInvitation:
+        if (self.task is Task.MEASURE) != (self.measurement is not None):
+            raise ValueError("a measurement says what it counts, and nothing else does")
+        return self
 
 
 class PolicyDocument(Message):
@@ -180,6 +198,7 @@ Inbound = Annotated[
     | PlacementPermit
     | ModelManifest
     | ConsentReceipt
-    | ConsentStanding,
+    | ConsentStanding
+    | CandidateList,
     Field(discriminator="kind"),
 ]

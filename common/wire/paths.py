@@ -14,10 +14,13 @@ PATHS: Final = {
     "consent_withdrawal": "/v1/consents/withdraw",
     "follow_up_report": "/v1/events",
     "subject_request": "/v1/dsr",
+    "private_pick": "/v1/decisions",
     "catalogue": "/v1/catalog/current",
+    "candidates": "/v1/candidates",
     "model": "/v1/models/current",
     "model_arrays": "/v1/models/current/arrays",
     "placement_policy": "/v1/policy/current",
+    "experiment": "/v1/experiments/current",
     "notice": "/v1/notices/current",
     "keys": "/.well-known/jwks.json",
 }
@@ -35,7 +38,7 @@ def route_of(message: Message, kind: str) -> Route:
     """Where a message of a device goes."""
     match message:
         case DocumentRequest():
-            return Route("GET", PATHS[message.document])
+            return Route("GET", "/".join(filter(None, (PATHS[message.document], message.slot_group))))
         case SubjectRead(what="standing"):
             return Route("GET", STANDING)
         case SubjectRead(what="request"):

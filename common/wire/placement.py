@@ -7,6 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictFloat
 
 from common.wire.base import Digest, Handle, Message, ShortText
+from common.wire.surface import Surface
+
+
+class ViewCap(Message):
+    """At most ``views_max`` views of a campaign in any ``window_hours``; counted on the device."""
+
+    views_max: int = Field(ge=1, le=10_000)
+    window_hours: float = Field(gt=0, le=24 * 366)
 
 
 class Creative(Message):
@@ -18,6 +26,10 @@ class Creative(Message):
         bid_micros: what is offered for one response, in millionths of the account's currency; it orders candidates.
         tags: topics by which people can switch ads off.
         call_to_action: the words of the button; none where a language has none.
+        starts_at, ends_at: shown from the first second to before the second, since the epoch; None: no such bound.
+        regions: countries or subdivisions where alone it is shown; none: everywhere.
+        caps: the campaign's own frequency caps, beside the policy's.
+        personal: whether personal scores may choose it; False where fewer people than the crowd were reached.
     """
 
     creative_id: ShortText
@@ -37,14 +49,20 @@ class Creative(Message):
     bid_micros: int = Field(default=0, ge=0, le=10**12)
     tags: tuple[ShortText, ...] = ()
     call_to_action: dict[str, ShortText] = Field(default_factory=dict)
+    starts_at: int | None = None
+    ends_at: int | None = None
+    regions: tuple[ShortText, ...] = ()
+    caps: tuple[ViewCap, ...] = ()
+    personal: bool = True
 
 
 class Catalogue(Message):
-    """All creatives: the same signed bytes for everybody."""
+    """All creatives, and the placements they go to: the same signed bytes for everybody."""
 
     kind: Literal["catalogue"] = "catalogue"
     version: int = Field(ge=1)
     creatives: tuple[Creative, ...]
+    surfaces: tuple[Surface, ...] = ()
 
 
 class SlotRequest(Message):

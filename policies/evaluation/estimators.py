@@ -43,13 +43,26 @@ def snips(sample: Sample) -> Estimate:
 def direct_method(sample: Sample) -> Estimate:
     """Direct method: V̂ = (1/n) Σ_i Σ_a π(a|x_i) q̂(x_i, a). As good as its model, and biased as it is.
 
-    Its interval takes DR's influence values, which are its own where the model is saturated and fitted on this log (a
-    mean per action); with fewer parameters it is too wide. It never covers the bias of a model that is wrong: compare
-    DM with DR.
+    Its interval has two parts: contexts differ, and the model was fitted on rewards (``reward_model.effects``). It is
+    that of the model's average, and never covers the bias of a model that is wrong: ``bias_of_model`` looks for that.
+    Where the model was not fitted on this log, DR's influence values stand in, which is too wide.
 
     **Source:** Beygelzimer and Langford 2009, "The Offset Tree for Learning with Partial Labels".
     """
-    return with_interval("DM", float(sample.model_target.mean()), _dr_terms(sample), sample.clusters)
+    value = float(sample.model_target.mean())
+    fitted = sample.model_effect
+    influence = _dr_terms(sample) if fitted is None else sample.model_target - value + fitted
+    return with_interval("DM", value, influence, sample.clusters)
+
+
+def bias_of_model(sample: Sample) -> Estimate:
+    """DM minus DR: the model's bias for this target, with the interval of the difference.
+
+    An interval without 0 says that the model is wrong where the target goes: believe DR then.
+    """
+    gap = -sample.weights * (sample.rewards - sample.model_shown)
+    influence = gap if sample.model_effect is None else gap + sample.model_effect
+    return with_interval("DM - DR", float(gap.mean()), influence, sample.clusters)
 
 
 def doubly_robust(sample: Sample) -> Estimate:

@@ -83,26 +83,23 @@ def seen_from(rows: Sequence[LogRow], target: TargetPolicy) -> Sample:
     clusters = np.array([decisions.setdefault(row.decision_id, len(decisions)) for row in ordered], np.int64)
     folds = reward_model.folds_of(clusters)
     turns = [_Turn(row, target(row), numbers) for row in ordered]
-    model = reward_model.fit(
-        folds,
-        np.array([turn.shown for turn in turns], np.int64),
-        np.array([turn.response for turn in turns]),
-        np.array([row.reward for row in ordered]),
-        actions=len(numbers),
-    )
+    shown = np.array([turn.shown for turn in turns], np.int64)
+    of_shown = np.array([turn.response for turn in turns])
+    rewards = np.array([row.reward for row in ordered], np.float64)
+    model = reward_model.fit(folds, shown, of_shown, rewards, actions=len(numbers))
     pairs = np.repeat(np.arange(len(turns)), [len(turn.actions) for turn in turns])
-    predicted = model.predict(
-        folds[pairs],
-        np.array([a for turn in turns for a in turn.actions], np.int64),
-        np.array([c.response for row in ordered for c in row.candidates]),
-    )
+    actions = np.array([a for turn in turns for a in turn.actions], np.int64)
+    responses = np.array([c.response for row in ordered for c in row.candidates])
+    predicted = model.predict(folds[pairs], actions, responses)
     chosen = np.array([p for turn in turns for p in turn.target])
     was_shown = np.array([c.id == row.shown for row in ordered for c in row.candidates], bool)
     ratio = np.array([turn.ratio for turn in turns])
     before = _before(clusters, ratio)
+    asked = chosen * before[pairs] * (responses if model.by_response else 1.0)
+    demand = np.bincount(actions, asked, len(numbers)) / len(turns)
     idle = _so_far(clusters, before * np.array([turn.idle for turn in turns]))
     return Sample(
-        rewards=np.array([row.reward for row in ordered], np.float64),
+        rewards=rewards,
         weights=before * ratio,
         model_shown=np.asarray(np.bincount(pairs, predicted * was_shown, len(turns)), np.float64),
         model_target=before * np.bincount(pairs, predicted * chosen, len(turns)),
@@ -110,6 +107,7 @@ def seen_from(rows: Sequence[LogRow], target: TargetPolicy) -> Sample:
         clusters=clusters,
         idle=idle,
         uncovered=_uncovered(ordered, turns),
+        model_effect=reward_model.effects(shown, of_shown, rewards, demand),
     )
 
 

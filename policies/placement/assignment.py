@@ -23,12 +23,14 @@ class Table:
     """A decision half made.
 
     Attributes:
-        left: candidates not shown yet, best first.
+        left: candidates not shown yet and within every cap, best first.
         views: what counts towards caps so far.
+        waiting: how many are not shown yet, within caps or not.
     """
 
     left: tuple[Scored, ...]
     views: Views
+    waiting: int
 
 
 def assign(
@@ -58,7 +60,9 @@ def assign(
 
 def opened(policy: PlacementPolicy, ranked: Sequence[Scored], inputs: Inputs) -> Table:
     """The table before the first position."""
-    return Table(tuple(ranked[: pool_of(policy)]), caps.counted(policy.caps, inputs))
+    pool, views = tuple(ranked[: pool_of(policy)]), caps.counted(policy.caps, inputs)
+    within = caps.allowed(policy.caps, views, [one.creative for one in pool], inputs)
+    return Table(tuple(itertools.compress(pool, within)), views, len(pool))
 
 
 def offered(
@@ -73,23 +77,27 @@ def offered(
     if math.isnan(of_slot):
         raise NonFiniteValue("a slot's floor is not a number")
     floor = max(floor_of(policy), of_slot)
-    good = itertools.takewhile(lambda candidate: candidate.score >= floor, table.left)
-    choices = tuple(good)
-    if policy.caps:
-        within = caps.allowed(policy.caps, table.views, [c.creative for c in choices], inputs)
-        choices = tuple(itertools.compress(choices, within))
+    choices = table.left
+    if choices and choices[-1].score < floor:
+        choices = tuple(itertools.takewhile(lambda candidate: candidate.score >= floor, choices))
     return choices, tuple(strategy_of(policy)(choices)) if choices else ()
 
 
 def without(policy: PlacementPolicy, table: Table, shown: Scored, inputs: Inputs) -> Table:
     """The table after one creative was shown."""
     left = tuple(candidate for candidate in table.left if candidate is not shown)
-    if not policy.caps:
-        return Table(left, table.views)
-    return Table(left, caps.with_view(policy.caps, table.views, caps.as_shown(shown.creative, inputs)))
+    if not policy.caps and not shown.creative.caps:
+        return Table(left, table.views, table.waiting - 1)
+    view = caps.as_shown(shown.creative, inputs)
+    views = caps.with_view(policy.caps, table.views, view)
+    changed = caps.filled_by(policy.caps, views, view)  # whatever else is left is within caps as it was
+    if shown.creative.caps or caps.is_full(changed):
+        within = caps.allowed(policy.caps, changed, [one.creative for one in left], inputs)
+        left = tuple(itertools.compress(left, within))
+    return Table(left, views, table.waiting - 1)
 
 
 def _unfilled(slot_id: str, position: int, table: Table) -> Placement:
     """A position left to the fallback: somebody was left and not good enough, or nobody was left."""
-    reason = PlacementReason.BELOW_THRESHOLD if table.left else PlacementReason.NO_CANDIDATE
+    reason = PlacementReason.BELOW_THRESHOLD if table.waiting else PlacementReason.NO_CANDIDATE
     return Placement(slot_id, position, None, None, 1.0, reason)

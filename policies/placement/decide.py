@@ -1,8 +1,8 @@
 """g itself. Pure: the same document, inputs and seed give the same answer anywhere, today and on replay.
 
-Steps, in this order: eligibility → category and brand safety → frequency caps → pacing → score → floor → exploration
-by the strategy → assignment without repetition; ties by a stable hash. The floor limits what exploration may draw from,
-so that no exploration ever shows what the document would not.
+Steps, in this order: kill switch and eligibility → category and brand safety → frequency caps → pacing → score → floor
+→ exploration by the strategy → assignment without repetition; ties by a stable hash. The floor limits what exploration
+may draw from, so that no exploration ever shows what the document would not.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from common.wire.messages import Creative, SlotRequest
 from policies.placement import caps
 from policies.placement.assignment import assign
 from policies.placement.document import PlacementPolicy
-from policies.placement.eligibility import eligible
+from policies.placement.eligibility import eligible, running
 from policies.placement.inputs import NOTHING, Inputs
 from policies.placement.pacing import paced
 from policies.placement.protocol import Decision, Placement, Scored, ScoreFunction, Step
 from policies.placement.safety import safe
-from policies.placement.scoring import scored
+from policies.placement.scoring import best_scored
+from policies.placement.strategies import pool_of
 from policies.placement.tie_break import ranked
 
 
@@ -70,6 +71,8 @@ def filtered(
     views = caps.counted(policy.caps, inputs)
     whole = tuple(creatives)
     fit = eligible(whole, policy.eligibility)
+    if inputs.stopped:
+        fit = running(fit, inputs.stopped)
     clean = safe(fit, policy.eligibility, inputs)
     fresh = tuple(itertools.compress(clean, caps.allowed(policy.caps, views, clean, inputs)))
     serving = paced(fresh, inputs, salt)
@@ -80,5 +83,6 @@ def filtered(
 def order_of(
     policy: PlacementPolicy, candidates: Sequence[Creative], predicted: Sequence[float], inputs: Inputs, salt: str
 ) -> tuple[Scored, ...]:
-    """Candidates by score, best first, ties by stable hash."""
-    return ranked(scored(candidates, predicted, policy.score, inputs), salt)
+    """Candidates that can be shown, by score, best first, ties by stable hash."""
+    pool = best_scored(candidates, predicted, policy.score, inputs, most=pool_of(policy))
+    return ranked(pool, salt)

@@ -74,6 +74,9 @@ class Inputs:
         floors: least score by slot id, on top of the policy's.
         blocked_categories, blocked_advertisers: what this surface refuses (OpenRTB ``bcat`` and ``badv``).
         context: facts about the page that ``match_context`` may name.
+        stopped: campaigns, advertisers or creatives that a privacy officer has switched off.
+        personal: whether creatives that have no crowd yet are left out; a device scores them by the page instead.
+        refused_tags: topics that the device's owner has switched off; stays on the device, as ``shown`` does.
     """
 
     now: float = 0.0
@@ -86,10 +89,13 @@ class Inputs:
     blocked_categories: frozenset[str] = frozenset()
     blocked_advertisers: frozenset[str] = frozenset()
     context: Mapping[str, str] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
+    personal: bool = False
+    refused_tags: frozenset[str] = frozenset()
 
     def campaign_of(self, creative: Creative) -> str:
         """The campaign that a creative belongs to."""
-        return self.campaigns.get(creative.creative_id, creative.advertiser)
+        return self.campaigns.get(creative.creative_id) or creative.campaign_id or creative.advertiser
 
 
 NOTHING = Inputs()

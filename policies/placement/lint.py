@@ -10,7 +10,7 @@ from common.model.feature_spec import FeatureSpec
 from common.wire.messages import Creative
 from policies.placement.document import EpsilonGreedyStrategy, PlacementPolicy
 from policies.placement.eligibility import folded
-from policies.placement.special import special_categories
+from policies.placement.special import SpecialCategory, special_categories
 
 DENIED_ALWAYS = (
     "tobacco",
@@ -75,6 +75,24 @@ def refuse_special_creatives(creatives: Iterable[Creative]) -> None:
     """
     for creative in creatives:
         _refuse(f"creative {creative.creative_id}", _creative_texts(creative))
+
+
+def special_creatives(creatives: Iterable[Creative]) -> dict[str, frozenset[SpecialCategory]]:
+    """The creatives that ``refuse_special_creatives`` would refuse, by id, with what they hint at."""
+    found = {
+        one.creative_id: frozenset[SpecialCategory]().union(*map(special_categories, _creative_texts(one)))
+        for one in creatives
+    }
+    return {creative_id: hints for creative_id, hints in found.items() if hints}
+
+
+def refuse_special_texts(what: str, texts: Iterable[str]) -> None:
+    """No text hints at a special category.
+
+    Raises:
+        PolicyError: one does; the error names ``what`` and the category, never the text.
+    """
+    _refuse(what, texts)
 
 
 def refuse_special_features(spec: FeatureSpec) -> None:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import DigestMismatch
 from common.wire.messages import Creative, SlotRequest
-from policies.placement.decide import decision, filtered
+from policies.placement.assignment import assign
+from policies.placement.decide import decision, filtered, order_of
 from policies.placement.document import PlacementPolicy
 from policies.placement.inputs import Inputs
 from policies.placement.protocol import Decision, Placement, ScoreFunction
@@ -62,10 +63,11 @@ def recorded(
     Raises:
         ShapeMismatch, NonFiniteValue, OutOfRange: ``score`` or ``inputs`` are not what they must be.
     """
-    candidates, _ = filtered(policy, creatives, inputs, salt)
+    candidates, dropped = filtered(policy, creatives, inputs, salt)
     values = [float(y) for y in score(candidates)]
-    predicted = {c.creative_id: y for c, y in zip(candidates, values, strict=False)}
-    made = decision(policy, creatives, lambda _: values, slots, salt=salt, inputs=inputs)
+    order = order_of(policy, candidates, values, inputs, salt)
+    made = Decision(assign(policy, order, slots, inputs, salt), dropped)
+    predicted = {c.creative_id: y for c, y in zip(candidates, values, strict=True)}
     return made, DecisionRecord(
         policy_digest=policy_digest,
         catalogue_version=catalogue_version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from common.wire.messages import Creative
 from policies.placement.document import Calibration, ScoreRule
 from policies.placement.inputs import NO_BID, NO_EVIDENCE, Inputs
 from policies.placement.protocol import Scored
+
+_AS_IT_IS = Calibration()
 
 
 def scored(candidates: Sequence[Creative], predicted: Sequence[float], rule: ScoreRule, inputs: Inputs) -> list[Scored]:
@@ -26,11 +29,39 @@ def scored(candidates: Sequence[Creative], predicted: Sequence[float], rule: Sco
         NonFiniteValue: a number is NaN or infinite, so there is no order.
         OutOfRange: Y is no probability where the rule needs one.
     """
+    _check(candidates, predicted)
+    return [_scored(creative, float(y), rule, inputs) for creative, y in zip(candidates, predicted, strict=True)]
+
+
+def best_scored(
+    candidates: Sequence[Creative],
+    predicted: Sequence[float],
+    rule: ScoreRule,
+    inputs: Inputs,
+    *,
+    most: int | None,
+) -> list[Scored]:
+    """``scored`` without those that cannot be among the ``most`` best; ties with the last of these stay."""
+    _check(candidates, predicted)
+    if most is None or len(candidates) <= most:
+        return scored(candidates, predicted, rule, inputs)
+    responses = [float(y) for y in predicted]
+    if rule.calibration != _AS_IT_IS:
+        responses = [calibrated(y, rule.calibration) for y in responses]
+    scores = responses
+    if rule.kind == "value":
+        bids = inputs.bids
+        scores = [bids.get(c.creative_id, NO_BID).value_of(y) for c, y in zip(candidates, responses, strict=True)]
+    least = heapq.nlargest(most, scores)[-1]
+    kept = [i for i, score in enumerate(scores) if score >= least]
+    return [_scored(candidates[i], float(predicted[i]), rule, inputs) for i in kept]
+
+
+def _check(candidates: Sequence[Creative], predicted: Sequence[float]) -> None:
     if len(candidates) != len(predicted):
         raise ShapeMismatch(f"{len(candidates)} candidates need as many scores, got {len(predicted)}")
     if not all(map(math.isfinite, predicted)):
         raise NonFiniteValue("a candidate's score is not finite")
-    return [_scored(creative, float(y), rule, inputs) for creative, y in zip(candidates, predicted, strict=True)]
 
 
 def calibrated(y: float, by: Calibration) -> float:
@@ -48,10 +79,11 @@ def calibrated(y: float, by: Calibration) -> float:
     return 1 / (1 + math.exp(-min(max(by.slope * math.log(y / (1 - y)) + by.intercept, -700.0), 700.0)))
 
 
+def _score(creative_id: str, response: float, rule: ScoreRule, inputs: Inputs) -> float:
+    return inputs.bids.get(creative_id, NO_BID).value_of(response) if rule.kind == "value" else response
+
+
 def _scored(creative: Creative, y: float, rule: ScoreRule, inputs: Inputs) -> Scored:
-    response = calibrated(y, rule.calibration)
-    score, scale = response, 1.0
-    if rule.kind == "value":
-        bid = inputs.bids.get(creative.creative_id, NO_BID)
-        score, scale = bid.value_of(response), bid.value_of(1.0)
-    return Scored(creative, score, response, scale, inputs.evidence.get(creative.creative_id, NO_EVIDENCE), y)
+    name, response = creative.creative_id, calibrated(y, rule.calibration)
+    score, scale = _score(name, response, rule, inputs), _score(name, 1.0, rule, inputs)
+    return Scored(creative, score, response, scale, inputs.evidence.get(name, NO_EVIDENCE), y)

@@ -2,13 +2,15 @@
 
 Which words hint at health, belief, sexuality, origin, politics, union membership, biometrics, genes, crime, children or
 (PIPL) financial accounts and whereabouts. A hint is enough to refuse: consent does not lift this ban (DSA Art. 26(3)),
-and a human who knows better changes the data's wording, not the list.
+and a human who knows better changes the data's wording, not the list. Phrases in which such a word means something
+else (a race car, hens under 15 lbs) are taken out first; they are listed here too, each as narrow as it can be.
 
 **Source:** GDPR Art. 9(1) and 10, PIPL Art. 28, DSA Art. 26(3).
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from enum import StrEnum
 from typing import Final
@@ -47,7 +49,7 @@ _LATIN_WORDS: Final[dict[SpecialCategory, str]] = {
     SpecialCategory.BIOMETRIC: "biometrics?|fingerprints?|face templates?|iris scans?|voice ?prints?",
     SpecialCategory.GENETIC: "genetics?|genomes?|dna tests?",
     SpecialCategory.CRIME: "criminal|convictions?|arrest records?|offenders?",
-    SpecialCategory.CHILD: "minors?|child(?:ren)?s? data|under ?1[0-8]",
+    SpecialCategory.CHILD: "minors?|child(?:ren)?s? data|under ?1[0-8]s?",
     SpecialCategory.FINANCIAL_ACCOUNT: "account balances?|bank accounts?|credit scores?|debts?|salar(?:y|ies)",
     SpecialCategory.WHEREABOUTS: "whereabouts|gps|latitude|longitude|location histor(?:y|ies)",
 }
@@ -65,15 +67,36 @@ _CHINESE_WORDS: Final[dict[SpecialCategory, str]] = {
     SpecialCategory.FINANCIAL_ACCOUNT: "银行账户 账户余额 征信 负债",
     SpecialCategory.WHEREABOUTS: "行踪 轨迹 精确位置",
 }
+_THINGS: Final = "cars?|tracks?|days?|bikes?|kits?|suits?|results|numbers?|pace|winners?"
+_UNITS: Final = (
+    "lbs?|pounds?|oz|ounces?|kgs?|grams?|g|ml|l|litres?|liters?|cm|mm|m|inch(?:es)?|ft|minutes?|mins?|hours?|days?"
+    "|items?|pieces?|ct|pk|usd|eur|gbp|cny|rmb|dollars?|euros?|pounds|yuan|calories|kcal|percent"
+)
+_HARMLESS_LATIN: Final = re.compile(
+    "(?<![a-z0-9])(?:"
+    r"(?:aroma|bath|body|bath & body|beauty|retail|spa|hair) therap(?:y|ies)"
+    r"|ethnic (?:foods?|cuisines?|restaurants?|dish(?:es)?|recipes?)"
+    rf"|race (?:{_THINGS})|(?:arms|bike|boat|drag|foot|horse|marathon|rat|relay|road|running|sack|space|trail) races?"
+    r"|christian (?:dior|lacroix|louboutin|siriano)"
+    r"|(?:asia|ursa|canis|a|b|c|d|e|f|g) minor|minor (?:keys?|leagues?|chords?|scratch(?:es)?|repairs?|planets?)"
+    r"|(?:great|tropical) depression|soil fertility"
+    r"|fingerprints? (?:free|locks?|magnets?|proof|readers?|resistant|sensors?)|gps (?:navigators?|units?|watch(?:es)?)"
+    rf"|under ?1[0-8](?: ?%| ?[$€£¥]| (?:{_UNITS}))|(?:juice|drnk|drinks?) under 10"
+    r"|people'?s choice|voters'? choice"
+    ")(?![a-z0-9])|(?<![a-z0-9])under ?1[0-8] ?%|[$€£¥] ?under ?1[0-8](?![0-9])|under [$€£¥] ?1[0-8](?![0-9])"
+)
+_HARMLESS_CHINESE: Final = re.compile("民族风|轨迹球|指纹锁|防指纹|非处方")
 _LATIN: Final = re.compile(
     "|".join(f"(?P<{kind.name}>(?<![a-z0-9])(?:{words})(?![a-z0-9]))" for kind, words in _LATIN_WORDS.items())
 )
 _CHINESE: Final = {word: kind for kind, words in _CHINESE_WORDS.items() for word in words.split()}
 
 
+@functools.lru_cache(maxsize=8192)
 def special_categories(text: str) -> frozenset[SpecialCategory]:
     """The special categories that a text hints at; camelCase, ``_``, ``-`` and ``.`` separate words."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text).casefold()
     plain = " ".join(re.split(r"[\s_.\-/:]+", parted))
+    plain = _HARMLESS_CHINESE.sub("|", _HARMLESS_LATIN.sub("|", plain))
     latin = {SpecialCategory[match.lastgroup] for match in _LATIN.finditer(plain) if match.lastgroup}
     return frozenset(latin.union(category for word, category in _CHINESE.items() if word in plain))

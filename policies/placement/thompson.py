@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from policies.placement import beta_table
 from policies.placement.document import ThompsonStrategy
 from policies.placement.protocol import Probabilities, Scored
 
@@ -28,6 +29,9 @@ Integers = npt.NDArray[np.intp]
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _TAIL = 6.5
 """Standard deviations beyond which a Gaussian posterior holds less than 1e-10."""
+_BETA_TAIL = 1e-8
+"""What a Beta posterior holds beyond the ends that it is taken to have."""
+_DIVISIBLE = 1e-100
 _RESOLVED = 12
 """Even cells that a standard deviation must span, or the posterior gets a grid of its own."""
 
@@ -73,11 +77,16 @@ def best_of(below: Floats) -> Floats:
 
 
 def _product_of_others(values: Floats) -> Floats:
-    """Product over all rows but one's own, without a division, for the sake of zeros."""
-    ones = np.ones((1, values.shape[1]))
-    before = np.vstack([ones, np.cumprod(values[:-1], axis=0)])
-    after = np.vstack([np.cumprod(values[:0:-1], axis=0)[::-1], ones])
-    return np.asarray(before * after)
+    """Product over all rows but one's own; where one's own is as good as 0, without a division."""
+    some = values.min(axis=0) > _DIVISIBLE
+    others = np.empty_like(values)
+    np.divide(values.prod(axis=0), values, out=others, where=some)
+    rest = values[:, ~some]
+    ones = np.ones((1, rest.shape[1]))
+    before = np.vstack([ones, np.cumprod(rest[:-1], axis=0)])
+    after = np.vstack([np.cumprod(rest[:0:-1], axis=0)[::-1], ones])
+    others[:, ~some] = before * after
+    return others
 
 
 def _gaussian(left: Sequence[Scored], rule: ThompsonStrategy) -> _Posteriors:
@@ -96,25 +105,20 @@ def _gaussian(left: Sequence[Scored], rule: ThompsonStrategy) -> _Posteriors:
 
 def _beta(left: Sequence[Scored], rule: ThompsonStrategy) -> _Posteriors:
     """Scale · Beta(m·Y + responses, m·(1 - Y) + views - responses): the response is uncertain, the bid is not."""
-    from scipy.special import betainc, betaincinv
+    from scipy.special import betaincinv
 
     response = np.clip([candidate.response for candidate in left], 1e-6, 1 - 1e-6)
     views = np.array([candidate.evidence.views for candidate in left])
     hits = np.array([candidate.evidence.responses for candidate in left])
     alpha, beta = rule.prior_strength * response + hits, rule.prior_strength * (1 - response) + views - hits
     scale = np.maximum([candidate.scale for candidate in left], 1e-300)
-
-    tail = 1e-10
-    lows, highs = scale * betaincinv(alpha, beta, tail), scale * betaincinv(alpha, beta, 1 - tail)
+    lows, highs = betaincinv(alpha, beta, _BETA_TAIL), betaincinv(alpha, beta, 1 - _BETA_TAIL)
 
     def below(rows: Integers, places: Floats) -> Floats:
-        values = (places >= highs[rows, None]).astype(np.float64)
-        row, cell = np.nonzero((places > lows[rows, None]) & (places < highs[rows, None]))  # elsewhere it is 0 or 1
-        one = rows[row]
-        values[row, cell] = betainc(alpha[one], beta[one], np.clip(places[cell] / scale[one], 0, 1))
-        return np.asarray(values, np.float64)
+        spans = lows[rows], highs[rows]
+        return beta_table.below(alpha[rows], beta[rows], np.clip(places / scale[rows, None], 0, 1), spans)
 
-    return _Posteriors(lows, highs, below)
+    return _Posteriors(scale * lows, scale * highs, below)
 
 
 def _edges(lows: Floats, highs: Floats, cells: int) -> Floats:

@@ -8,6 +8,7 @@ generic cell rate algorithm: one number per credential says until when its quota
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -33,6 +34,7 @@ class Quota:
 QUOTAS: Final[Mapping[str, Quota]] = {
     Role.DEVICE.value: Quota(600, 60),
     Role.APP_BACKEND.value: Quota(1_200_000, 60),
+    Role.EXCHANGE.value: Quota(600_000, 60),
     Role.ADVERTISER.value: Quota(600, 60),
     Role.PRIVACY_OFFICER.value: Quota(1_200, 60),
     Role.AUDITOR.value: Quota(1_200, 60),
@@ -65,6 +67,17 @@ class Standing:
             "ratelimit": f'"{self.name}";r={self.remaining};t={self.reset_s}',
             "ratelimit-policy": f'"{self.name}";q={self.quota.requests};w={self.quota.window_s}',
         }
+
+    @property
+    def lines(self) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+        """The same as ASGI takes it."""
+        left = f'"{self.name}";r={self.remaining};t={self.reset_s}'.encode()
+        return (b"ratelimit", left), (b"ratelimit-policy", _policy_line(self.name, self.quota))
+
+
+@functools.lru_cache(maxsize=100)
+def _policy_line(name: str, quota: Quota) -> bytes:
+    return f'"{name}";q={quota.requests};w={quota.window_s}'.encode()
 
 
 class RateLimits:

@@ -24,7 +24,7 @@ from server.api.security import Caller, scopes_of
 router = APIRouter(prefix="/v1/api-keys", tags=["administration"])
 
 MAY_ISSUE: Final[Mapping[Role, frozenset[Role]]] = {
-    Role.ADMIN: frozenset({Role.APP_BACKEND, Role.ADVERTISER, Role.ADMIN}),
+    Role.ADMIN: frozenset({Role.APP_BACKEND, Role.EXCHANGE, Role.ADVERTISER, Role.ADMIN}),
     Role.PRIVACY_OFFICER: frozenset({Role.AUDITOR}),
 }
 Days = Annotated[int, Field(ge=1, le=3660)]
@@ -36,11 +36,14 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_extra={"examples": [{"role": "app_backend", "holder": "grocer-app"}]}
     )
-    role: Literal[Role.APP_BACKEND, Role.ADVERTISER, Role.PRIVACY_OFFICER, Role.AUDITOR, Role.ADMIN]
+    role: Literal[Role.APP_BACKEND, Role.EXCHANGE, Role.ADVERTISER, Role.PRIVACY_OFFICER, Role.AUDITOR, Role.ADMIN]
     label: str = Field(default="", max_length=200, pattern=r"^[^\x00]*$")
     holder: str = Field(default="", pattern=rf"{HOLDER}|^$", description="The person or organisation; not a full name.")
     app_id: str | None = Field(
-        default=None, max_length=200, pattern=r"^[^\x00]+$", description="Narrows an app backend to one app."
+        default=None,
+        max_length=200,
+        pattern=r"^[^\x00]+$",
+        description="Narrows an app backend or an exchange to one app.",
     )
     scopes: tuple[Annotated[str, Field(max_length=60)], ...] = Field(
         default=(), max_length=40, description="Narrows the role, as `ledger:read`; empty: all that the role may do."

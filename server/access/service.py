@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from common.crypto.kdf import derive
+from common.crypto.kdf import KeyedHash, derive
 from common.errors import MalformedInput, NotAllowed, NotAuthenticated, NotFound
 from common.taxonomy import LogKind, Role
 from server.access import repository
@@ -24,6 +24,7 @@ from server.access.principal import Principal as Principal  # noqa: PLC0414 - wh
 from server.access.repository import StoredKey
 from server.storage import Database, Transaction, exclusive
 
+RECALLED_MAX: Final = 10_000
 DAYS_DEFAULT: Final = 365
 OVERLAP_HOURS_DEFAULT: Final = 24
 OVERLAP_HOURS_MAX: Final = 30 * 24
@@ -52,6 +53,21 @@ class IssuedKey:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Whom a key belonged to when it was last looked up. It may have ended since: whoever uses this asks again.
+
+    Attributes:
+        key_hash: by which the database is asked again.
+        day: days since the epoch on which its use was noted.
+    """
+
+    principal: Principal
+    key_hash: str
+    expires_at: int
+    day: int
+
+
 class AccessService:
     """Issues, checks, rotates and revokes API keys."""
 
@@ -60,6 +76,8 @@ class AccessService:
         self._database, self._clock, self._log = database, clock, log
         self._secret = derive(pepper, "api-key")
         self._seen: dict[str, int] = {}
+        self._recalled: dict[bytes, Recalled] = {}
+        self._keyed = KeyedHash(self._secret)
 
     def issue(
         self,
@@ -163,7 +181,7 @@ class AccessService:
         if found.role is Role.DEVICE or found.revoked_at is not None or self._clock() >= found.expires_at:
             raise refusal
         self._used(found)
-        return Principal(
+        principal = Principal(
             role=found.role,
             app_id=found.app_id,
             key_id=found.key_id,
@@ -171,6 +189,24 @@ class AccessService:
             credential=found.lineage,
             scopes=found.scopes,
         )
+        if len(self._recalled) >= RECALLED_MAX:
+            self._recalled.clear()
+        day = int(self._clock()) // DAY_S
+        self._recalled[bytes.fromhex(presented)] = Recalled(principal, presented, found.expires_at, day)
+        return principal
+
+    def recall(self, token: bytes) -> Recalled | None:
+        """Whom a key belonged to when it was looked up here, today; None where ``authenticate`` has to be asked.
+
+        The database is not asked, so a key that was revoked since may be recalled: the caller checks ``key_hash`` in
+        the transaction that its answer depends on.
+        """
+        found, now = self._recalled.get(self._keyed.digest(token)), self._clock()
+        return found if found is not None and now < found.expires_at and int(now) // DAY_S == found.day else None
+
+    def forget(self, recalled: Recalled) -> None:
+        """Look a key up again when it comes next."""
+        self._recalled.pop(bytes.fromhex(recalled.key_hash), None)
 
     def live(self, key_id: str) -> bool:
         """Whether a key is still valid: sessions that it opened end with it."""

@@ -18,8 +18,12 @@ from server.api.errors import unforeseen
 from server.api.identity import STANDING
 
 BODY_BYTES_MAX: Final = 64 * 1024
-BODY_BYTES_MAX_OF: Final = {"/v1/catalog": 4 * 1024 * 1024, "/v1/notices": 256 * 1024}
-_HEADERS: Final = {
+BODY_BYTES_MAX_OF: Final = {
+    "/v1/catalog": 4 * 1024 * 1024,
+    "/v1/notices": 256 * 1024,
+    "/openrtb2/auction": 256 * 1024,
+}
+HEADERS: Final = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -79,7 +83,7 @@ class _Framed:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
+            for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             if (standing := self._state.get(STANDING)) is not None:
                 headers.update(standing.headers)

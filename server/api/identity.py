@@ -11,13 +11,16 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from common.crypto import http_signing
-from common.errors import RateLimited
+from common.errors import NotAllowed, RateLimited
+from common.taxonomy import Role
 from server.access.limits import Standing
 from server.access.principal import Principal
 from server.access.signed import Presented
 from server.api.services import Services
 
 _CALLER: Final = "reticent.caller"
+KEYS_IN_ADDRESS: Final = frozenset({"/openrtb2/auction"})
+"""Called from pages, where a key is public anyway; only an exchange's key is taken from there."""
 STANDING: Final = "reticent.standing"
 
 
@@ -28,6 +31,7 @@ async def identify(request: Request, services: Services) -> Principal:
         NotAuthenticated: neither is valid.
         RequestReplayed: the signature was accepted before.
         RateLimited: the credential has used up its quota.
+        NotAllowed: a key that is no exchange's stands in the address.
     """
     state = request.scope.setdefault("state", {})
     if _CALLER in state:
@@ -39,7 +43,11 @@ async def identify(request: Request, services: Services) -> Principal:
         caller = await run_in_threadpool(services.signed.authenticate, presented)
     else:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        caller = await run_in_threadpool(services.access.authenticate, token if scheme.lower() == "bearer" else "")
+        by_address = not scheme and request.scope["path"] in KEYS_IN_ADDRESS
+        token = request.query_params.get("key", "") if by_address else token if scheme.lower() == "bearer" else ""
+        caller = await run_in_threadpool(services.access.authenticate, token)
+        if by_address and caller.role is not Role.EXCHANGE:
+            raise NotAllowed("no key but an exchange's may stand in an address")
     count(request, services, caller.credential, caller.role.value)
     state[_CALLER] = caller
     return caller

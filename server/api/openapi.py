@@ -5,6 +5,7 @@ There is no ``default`` answer in it: a status that is not named is a fault, and
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -30,7 +31,14 @@ _MEANING: Final = {
 # What single endpoints answer beside what their form implies.
 _MORE: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
     ("POST", "/v1/events"): (403, 410),
+    ("GET", "/openrtb2/billing/{token}"): (403, 409, 410),
     ("PUT", "/v1/catalog"): (412,),
+    ("PUT", "/v1/placements/{slot_id}"): (412,),
+    ("DELETE", "/v1/placements/{slot_id}"): (412,),
+    ("PUT", "/v1/campaigns/{campaign_id}"): (412,),
+    ("DELETE", "/v1/campaigns/{campaign_id}"): (409, 412),
+    ("PUT", "/v1/creatives/{creative_id}"): (412,),
+    ("DELETE", "/v1/creatives/{creative_id}"): (409, 412),
     ("GET", "/v1/dsr/{request_id}/package"): (409, 410),
 }
 _IDEMPOTENCY: Final = {
@@ -71,6 +79,7 @@ def documented(plain: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, An
             schemas.pop(name, None)
         for path, item in schema["paths"].items():
             for method, operation in item.items():
+                schemas |= _own_schemas(operation)
                 _complete(method.upper(), path, operation)
         return schema
 
@@ -99,6 +108,13 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
     if roles:
         for answer in operation["responses"].values():
             answer.setdefault("headers", {}).update(_LIMITS)
+
+
+def _own_schemas(operation: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a body that was declared by hand: they belong to all the others, where references look for them."""
+    operation |= copy.deepcopy({name: found for name, found in operation.items() if name == "requestBody"})
+    bodies = operation.get("requestBody", {}).get("content", {}).values()
+    return {name: part for body in bodies for name, part in body["schema"].pop("$defs", {}).items()}
 
 
 def _proofs(roles: frozenset[Role]) -> list[dict[str, list[str]]]:

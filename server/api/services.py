@@ -18,26 +18,45 @@ from common.wire.consent import Party
 from common.wire.documents import seal
 from common.wire.messages import PolicyDocument
 from policies.loader import DOCUMENTS, LoadedPolicies, load
+from policies.placement.document import PlacementPolicy
+from policies.placement.lint import refuse_special_features
 from server import migrations
 from server.access.limits import RateLimits, read_quotas
 from server.access.repeats import Repeats
 from server.access.service import AccessService
 from server.access.signed import SignedRequests
+from server.campaigns.plans import PlanService
 from server.campaigns.service import CatalogueService
+from server.campaigns.surfaces import SurfaceService
 from server.consent.authority import Authority
 from server.consent.notices import NoticeService
 from server.consent.recording import Rulebook
 from server.consent.service import ConsentService
 from server.controls.service import Controls
 from server.dashboard.sessions import DeskSessions
+from server.decisions.answering import Answers
 from server.decisions.follow_ups import FollowUpService
+from server.decisions.in_force import Current, PolicyInForce
 from server.decisions.scoring import ContextualScorer
-from server.decisions.service import DecisionService, PolicyInForce
+from server.decisions.service import DecisionService
 from server.decisions.tokens import TokenMint
+from server.experiments.adjusting import CampaignAdjustments
+from server.experiments.device_counts import ReleasedCounts
+from server.experiments.policies import PlacementPolicies
+from server.experiments.policies import PolicyInForce as SignedPolicy
+from server.experiments.proposals import Proposals
+from server.experiments.service import Experiments
+from server.experiments.trials import Trials
 from server.ledger.audits import DIRECTORY as AUDITS
 from server.ledger.caps import CapService
 from server.ledger.report import LedgerReport
 from server.ledger.service import ServerLedger
+from server.measurement.clicks import ClickService
+from server.measurement.known import KnownCatalogues
+from server.measurement.pacing import PacingService
+from server.measurement.service import MeasurementService
+from server.picks.lists import CandidateLists
+from server.picks.service import PickService
 from server.registry.service import Registry
 from server.requests.erasure import Rooms
 from server.requests.package import Packager
@@ -61,7 +80,6 @@ class Services:
     signer: SigningKey
     authority: Authority
     policies: LoadedPolicies
-    policy_jws: str
     keys: KeyRing
     log: TransparencyLog
     access: AccessService
@@ -72,11 +90,21 @@ class Services:
     consent: ConsentService
     controls: Controls
     catalogues: CatalogueService
+    plans: PlanService
+    surfaces: SurfaceService
     registry: Registry
     scorer: ContextualScorer
     follow_ups: FollowUpService
+    clicks: ClickService
+    measurement: MeasurementService
+    pacing: PacingService
     signals: SignalReader
+    picks: PickService
     decisions: DecisionService
+    placement: PlacementPolicies
+    experiments: Experiments
+    proposals: Proposals
+    trials: Trials
     ledger: ServerLedger
     caps: CapService
     budgets: LedgerReport
@@ -104,20 +132,46 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
         database, rulebook=_rulebook(settings, policies), signer=signer, log=log, keys=keys, clock=clock
     )
     access = AccessService(database, pepper, clock, log=log)
-    catalogues = CatalogueService(database, signer, clock, log=log, keys=keys)
+    known = KnownCatalogues(database, keys)
+    counts = policies.policies.privacy_budget.releases.placement_counts
+    measurement = MeasurementService(database, known, counts, log=log, clock=clock)
+    pacing = PacingService(database, known, clock)
+    catalogues = CatalogueService(database, signer, clock, log=log, keys=keys, crowds=measurement.crowds)
     scorer = ContextualScorer(registry, _pinned_digest(settings.feature_spec))
     follow_ups = FollowUpService(database, TokenMint(pepper), clock)
+    controls = Controls(database, log, clock)
+    plans = PlanService(database, catalogues, log=log, clock=clock)
+    in_force = PlacementPolicies(database, _own_policy(settings, policies, signer), signer=signer, log=log, clock=clock)
+    experiments = Experiments(database, in_force, signer=signer, keys=keys, log=log, clock=clock)
     signals = SignalReader(settings.signals, policies.policies.purposes, clock)
     repeats = Repeats(database, pepper, clock)
     ledger = ServerLedger(database, policies.policies.privacy_budget, now=clock, log=log)
-    rooms = Rooms(database=database, consent=consent, repeats=repeats, ledger=ledger, log=log, registry=registry)
+    pick_rules = policies.policies.privacy_budget.placement
+
+    def placement() -> PlacementPolicy:
+        return in_force.current().policy
+
+    lists = CandidateLists(
+        database,
+        rules=pick_rules,
+        policy=placement,
+        catalogues=catalogues,
+        scorer=scorer,
+        signer=signer,
+        keys=keys,
+        log=log,
+        clock=clock,
+    )
+    picks = PickService(database, lists, rules=pick_rules, policy=placement, log=log, clock=clock)
+    rooms = Rooms(
+        database=database, consent=consent, repeats=repeats, ledger=ledger, picks=picks, log=log, registry=registry
+    )
     return Services(
         settings=settings,
         database=database,
         signer=signer,
         authority=Authority(_authority_key(settings), clock),
         policies=policies,
-        policy_jws=_policy_jws(settings, policies, signer),
         keys=keys,
         log=log,
         access=access,
@@ -126,22 +180,50 @@ def build_services(settings: Settings, *, clock: Callable[[], float] = time.time
         limits=RateLimits(read_quotas(settings.rate_limits), workers=settings.workers),
         notices=NoticeService(database, policies.policies.purposes, clock, log=log),
         consent=consent,
-        controls=Controls(database, log, clock),
+        controls=controls,
         catalogues=catalogues,
+        plans=plans,
+        surfaces=SurfaceService(database, catalogues, log=log, clock=clock),
         registry=registry,
         scorer=scorer,
         follow_ups=follow_ups,
+        clicks=ClickService(database, follow_ups, known),
+        measurement=measurement,
+        pacing=pacing,
         signals=signals,
+        picks=picks,
         decisions=DecisionService(
             database,
             consent=consent,
-            catalogues=catalogues,
-            scorer=scorer,
-            follow_ups=follow_ups,
+            current=Current(
+                PolicyInForce(policies.policies.placement, policies.digests["placement"]),
+                catalogues=catalogues,
+                scorer=scorer,
+                stopped=controls.stopped_campaigns,
+                placement=in_force,
+                experiments=experiments,
+            ),
+            answers=Answers(follow_ups, signals, signer, pacing=pacing.serving),
             signals=signals,
-            policy=PolicyInForce(policies.policies.placement, policies.digests["placement"]),
-            signer=signer,
+            pacing=pacing.serving,
+            picks=picks,
             clock=clock,
+        ),
+        placement=in_force,
+        experiments=experiments,
+        proposals=Proposals(
+            database,
+            placement=in_force,
+            experiments=experiments,
+            campaigns=CampaignAdjustments(plans),
+            log=log,
+            clock=clock,
+        ),
+        trials=Trials(
+            database,
+            experiments,
+            None if counts is None else ReleasedCounts(measurement, counts.reach_min),
+            clock,
         ),
         ledger=ledger,
         caps=CapService(database, policies.policies.privacy_budget, log, clock),
@@ -172,6 +254,7 @@ def initialise(settings: Settings, *, clock: Callable[[], float] = time.time) ->
     announce(services)
     services.notices.publish_documents(notice_directory(settings))
     services.ledger.retire()
+    services.picks.retire()
     return services
 
 
@@ -182,7 +265,10 @@ def announce(services: Services) -> None:
         MalformedInput: the signing key is not the one that this database has published last.
     """
     publish_first(services.database, services.log, services.signer.public)
-    publish_policies(services.database, services.log, services.policies.digests, services.settings.policies)
+    digests = dict(services.policies.digests)
+    if services.placement.current().version:  # the file's placement policy is not the one in force
+        del digests["placement"]
+    publish_policies(services.database, services.log, digests, services.settings.policies)
 
 
 def notice_directory(settings: Settings) -> Path | None:
@@ -227,11 +313,15 @@ def _pinned_digest(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return FeatureSpec.model_validate_json(path.read_bytes()).digest
+        spec = FeatureSpec.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         raise MalformedInput(f"{path.name} is not a feature specification") from None
+    refuse_special_features(spec)
+    return spec.digest
 
 
-def _policy_jws(settings: Settings, policies: LoadedPolicies, signer: SigningKey) -> str:
-    text = ((settings.policies or DOCUMENTS) / "placement.yaml").read_text(encoding="utf-8")
-    return seal(PolicyDocument(digest=policies.digests["placement"], text=text), signer)
+def _own_policy(settings: Settings, policies: LoadedPolicies, signer: SigningKey) -> SignedPolicy:
+    """The placement policy of this installation's file."""
+    digest = policies.digests["placement"]
+    text = ((settings.policies or DOCUMENTS) / "placement.yaml").read_bytes().decode()
+    return SignedPolicy(policies.policies.placement, digest, seal(PolicyDocument(digest=digest, text=text), signer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlmodel import Session, func, select
+from sqlmodel import Session, col, func, select
 
 from server.campaigns.tables import CatalogueVersion
 
@@ -28,6 +28,20 @@ def newest(session: Session) -> StoredCatalogue | None:
     version = newest_version(session)
     row = None if version is None else session.get(CatalogueVersion, version)
     return None if row is None else StoredCatalogue(row.version, row.digest, row.jws)
+
+
+def at(session: Session, version: int) -> StoredCatalogue | None:
+    """One version, in force or not."""
+    row = session.get(CatalogueVersion, version)
+    return None if row is None else StoredCatalogue(row.version, row.digest, row.jws)
+
+
+def in_force_between(session: Session, since: int, until: int) -> list[int]:
+    """Versions that were in force at some moment from ``since`` to before ``until``, oldest first."""
+    query = select(CatalogueVersion.version, CatalogueVersion.published_at).order_by(col(CatalogueVersion.version))
+    rows = session.exec(query.where(CatalogueVersion.published_at < until)).all()
+    began_before = [version for version, published_at in rows if published_at <= since]
+    return [*began_before[-1:], *(version for version, published_at in rows if published_at > since)]
 
 
 def insert(session: Session, catalogue: StoredCatalogue, *, now: int) -> None:

@@ -5,25 +5,31 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from common.errors import NotFound, PreconditionFailed
 from common.rendering import FALLBACK_LOCALE, picture
 from common.wire.messages import Creative
+from common.wire.surface import Surface
 from server.api.deps import ServicesDep, declared, document, etag
 from server.api.security import Caller
 from server.api.services import Services
+from server.campaigns.service import Published
 
 router = APIRouter(tags=["public documents"])
 
 
 class CatalogueDraft(BaseModel):
-    """All creatives that shall be in force. ``version`` is ignored: the service numbers catalogues."""
+    """All creatives that the operator lists itself.
+
+    ``version`` and ``surfaces`` are ignored: the service numbers catalogues, and placements are changed one by one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["catalogue"] = "catalogue"
     version: StrictInt | None = None
     creatives: tuple[Creative, ...]
+    surfaces: tuple[Surface, ...] = ()
 
 
 class CatalogueState(BaseModel):
@@ -32,6 +38,7 @@ class CatalogueState(BaseModel):
     version: int
     creatives: int
     changed: bool
+    refused: dict[str, int] = Field(description="Creatives that were left out, by the special category they hint at.")
 
 
 @router.get("/v1/catalog/current", response_class=Response, responses=declared("application/jose"))
@@ -49,10 +56,16 @@ def publish(
         str | None, Header(description='ETag of the catalogue that it replaces, or its version as "3".')
     ] = None,
 ) -> CatalogueState:
-    """Put a catalogue in force; the same creatives again change nothing."""
+    """Put these creatives in force beside those of campaigns; the same again change nothing."""
     expected = None if if_match is None else _expected(services, if_match)
     done = services.catalogues.publish(draft.creatives, expected_version=expected, actor=caller.actor)
-    return CatalogueState(version=done.version, creatives=done.creatives, changed=done.changed)
+    return _state(done)
+
+
+@router.post("/v1/catalog/compile", tags=["administration"])
+def compile_now(services: ServicesDep, caller: Caller) -> CatalogueState:
+    """Publish what follows from the campaigns as they stand now; call it by a timer. Changes nothing if nothing did."""
+    return _state(services.catalogues.compile(actor=caller.actor))
 
 
 @router.get("/static/creative/{name}", response_class=Response, responses=declared("image/svg+xml"))
@@ -66,9 +79,15 @@ def image(name: str, request: Request, services: ServicesDep, locale: str = FALL
 
 
 @router.get("/v1/policy/current", response_class=Response, responses=declared("application/jose"))
-async def policy(request: Request, services: ServicesDep) -> Response:
+def policy(request: Request, services: ServicesDep) -> Response:
     """The placement policy in force, signed, as the text of its document."""
-    return document(request, services.policy_jws.encode(), "application/jose")
+    return document(request, services.placement.current().jws.encode(), "application/jose")
+
+
+def _state(done: Published) -> CatalogueState:
+    return CatalogueState(
+        version=done.version, creatives=done.creatives, changed=done.changed, refused=dict(done.refused)
+    )
 
 
 def _expected(services: Services, if_match: str) -> int:

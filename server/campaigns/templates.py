@@ -51,6 +51,8 @@ class CreativeTemplate(BaseModel):
     Attributes:
         name: tells creatives of several templates for one product apart.
         categories: the categories it is for; empty: all.
+        call_to_action: the words of the button, where there is one.
+        tags: topics by which people can switch its creatives off.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,8 @@ class CreativeTemplate(BaseModel):
     description: dict[str, str]
     image_alt: dict[str, str]
     landing_url: str = Field(pattern=r"^https://")
+    call_to_action: dict[str, str] = Field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
 
 class CreativeTemplates(BaseModel):
@@ -135,6 +139,8 @@ def _creative(item: ItemFacts, template: CreativeTemplate, all_templates: Creati
             image_alt=_filled(template.image_alt, facts),
             landing_url=item.landing_url or fill(template.landing_url, linkable),
             label=all_templates.label,
+            call_to_action=_filled(template.call_to_action, facts),
+            tags=template.tags,
         )
     except ValidationError as error:
         raise MalformedInput(f"template {template.name}: {describe(error)}") from None

@@ -84,6 +84,16 @@ class ConsentReader:
         state = self._snapshot(session, found)
         return decide(replace(state, signal_opt_out=signal_opt_out), purpose, self._clock(), self._rules)
 
+    def judged(self, _handle: str, state: ConsentSnapshot, purpose: Purpose) -> Permit | Refusal:
+        """Whether a purpose is permitted to somebody, in the state that the caller's transaction has read of them.
+
+        Args:
+            _handle: whom, empty for somebody who is not known; the rule must not look at it.
+            state: as it stands in that transaction; nothing else is looked at.
+            purpose: what one wants to do.
+        """
+        return decide(state, purpose, self._clock(), self._rules)
+
     def permitted_keys(self, session: Transaction, public_keys: Sequence[str], purpose: Purpose) -> dict[str, bool]:
         """Whether everybody who enrolled with each key permits the purpose; a key that nobody enrolled is not in it."""
         found, now = repository.subjects_of_keys(session, public_keys), self._clock()

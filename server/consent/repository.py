@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
@@ -140,6 +140,15 @@ def enrolled_key(session: Session, handle: str) -> EnrolledKey | None:
     """The key that a subject's device enrolled."""
     row = session.exec(select(Subject.public_key, Subject.app_id).where(Subject.handle == handle)).first()
     return None if row is None else EnrolledKey(*row)
+
+
+def enrolled_keys(session: Session, handles: Iterable[str]) -> dict[str, str]:
+    """The keys that these subjects' devices enrolled, by handle; who is not known has none."""
+    found: dict[str, str] = {}
+    for part in _portions(list(handles)):
+        query = select(Subject.handle, Subject.public_key).where(col(Subject.handle).in_(part))
+        found.update(session.exec(query).all())
+    return found
 
 
 def set_flags(session: Session, handle: str, *, objected: bool | None = None, restricted: bool | None = None) -> None:

@@ -68,6 +68,11 @@ class Controls:
         with self._database.read() as session:
             return repository.stopped(session)
 
+    def stopped_campaigns(self) -> frozenset[str]:
+        """Campaigns that are stopped now."""
+        with self._database.read() as session:
+            return repository.stopped_campaigns(session)
+
     def _note(self, session: Transaction, event: str, about: Stopped) -> None:
         record = {"event": event, "scope": about.scope.value, "target": about.target, "note": about.note}
         self._log.append(session, LogKind.CONTROL, record, actor=about.stopped_by)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from common.errors import ReticentError
 from server.api import errors
+from server.api.security import endpoints_of
 from server.api.services import Services
 from server.dashboard.desk import HEADERS, render, words_for
 from server.dashboard.door import SignInNeeded, admit, check_complete
@@ -25,7 +26,7 @@ def create_desk(services: Services) -> FastAPI:
     desk.state.services = services
     for router in PAGES:
         desk.include_router(router)
-    check_complete(desk)
+    check_complete(endpoints_of(PAGES))
     desk.add_exception_handler(SignInNeeded, _sign_in)
     desk.add_exception_handler(ReticentError, _ours)
     desk.add_exception_handler(RequestValidationError, _invalid)

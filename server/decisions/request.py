@@ -10,14 +10,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import MalformedInput
 from common.signals.verdict import Received
 from common.wire.messages import SlotRequest
+from common.wire.pick import Pick
 from policies.notices import LOCALES, Locale
+from server.decisions.picks import read_pick
 from server.signals.schemas import Signals
 
 POSITIONS_MAX: Final = 50
@@ -27,7 +29,25 @@ _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 """Half of a pair: JSON can spell it, no encoding can write it."""
-_FIELDS: Final = frozenset({"handle", "slots", "context", "locale", "signals"})
+_FIELDS: Final = frozenset(
+    {
+        "handle",
+        "slots",
+        "context",
+        "locale",
+        "signals",
+        "tmax",
+        "blocked_categories",
+        "blocked_advertisers",
+        "pick",
+        "kind",
+    }
+)
+BLOCKED_MAX: Final = 200
+TMAX_MS: Final = 60_000
+
+
+Blocked = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class DecisionBody(BaseModel):
@@ -41,6 +61,17 @@ class DecisionBody(BaseModel):
     ] = {}
     locale: Locale = "en"
     signals: Signals = Signals()
+    tmax: Annotated[
+        int | None, Field(ge=1, le=TMAX_MS, description="Milliseconds to decide in; what comes late is contextual.")
+    ] = None
+    blocked_categories: Annotated[tuple[Blocked, ...], Field(max_length=BLOCKED_MAX)] = ()
+    blocked_advertisers: Annotated[tuple[Blocked, ...], Field(max_length=BLOCKED_MAX)] = ()
+    pick: Annotated[
+        Pick | None, Field(description="A private pick of the device; without it nothing of the person is used here.")
+    ] = None
+    kind: Annotated[
+        Literal["private_pick"] | None, Field(description="A device's message with a private pick may be posted as is.")
+    ] = None
 
     @field_validator("slots")
     @classmethod
@@ -64,6 +95,10 @@ class DecisionRequest:
         gpc: whether Global Privacy Control was seen, in a header or in the body.
         signals: all signals of the body.
         malformed: something beside the slots could not be understood.
+        tmax_ms: milliseconds to decide in; None: as long as it takes.
+        blocked_categories, blocked_advertisers: what the surface refuses.
+        floors: least score by slot id, on top of the policy's.
+        pick: a private pick of the device, if there is one.
     """
 
     handle: str | None
@@ -74,6 +109,11 @@ class DecisionRequest:
     gpc: bool = False
     malformed: bool = False
     signals: Received = field(default_factory=Received)
+    tmax_ms: int | None = None
+    blocked_categories: frozenset[str] = frozenset()
+    blocked_advertisers: frozenset[str] = frozenset()
+    floors: Mapping[str, float] = field(default_factory=dict)
+    pick: Pick | None = None
 
 
 class UnreadableSlots(Exception):
@@ -102,9 +142,25 @@ def read_request(body: bytes) -> DecisionRequest:
     context, numbers, context_ok = _context(data.get("context", {}))
     locale, locale_ok = _locale(data.get("locale", "en"))
     signals, signals_ok = _signals(data.get("signals", {}))
-    understood = handle_ok and context_ok and locale_ok and signals_ok and _FIELDS.issuperset(data)
+    tmax, tmax_ok = _tmax(data.get("tmax"))
+    categories, categories_ok = _blocked(data.get("blocked_categories", []))
+    advertisers, advertisers_ok = _blocked(data.get("blocked_advertisers", []))
+    pick = read_pick(data["pick"]) if data.get("pick") is not None else None
+    pick_ok = (pick is None) is (data.get("pick") is None) and data.get("kind") in (None, "private_pick")
+    understood = handle_ok and context_ok and locale_ok and signals_ok and tmax_ok and _FIELDS.issuperset(data)
     return DecisionRequest(
-        handle, slots, context, numbers, locale, signals.gpc, malformed=not understood, signals=signals
+        handle,
+        slots,
+        context,
+        numbers,
+        locale,
+        signals.gpc,
+        malformed=not (understood and categories_ok and advertisers_ok and pick_ok),
+        signals=signals,
+        tmax_ms=tmax,
+        blocked_categories=categories,
+        blocked_advertisers=advertisers,
+        pick=pick,
     )
 
 
@@ -149,3 +205,19 @@ def _signals(value: object) -> tuple[Received, bool]:
         return Signals.model_validate(value).received(), True
     except ValidationError:
         return Received(gpc=True), False
+
+
+def _tmax(value: object) -> tuple[int | None, bool]:
+    if value is None:
+        return None, True
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= TMAX_MS:
+        return value, True
+    return None, False
+
+
+def _blocked(value: object) -> tuple[frozenset[str], bool]:
+    """What is refused. What can be understood of a list that is not as described still holds."""
+    if not isinstance(value, list):
+        return frozenset(), False
+    found = [x for x in value[:BLOCKED_MAX] if isinstance(x, str) and 0 < len(x) <= 200 and not _SURROGATE.search(x)]
+    return frozenset(found), len(found) == len(value)

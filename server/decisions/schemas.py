@@ -40,6 +40,7 @@ class FilledCreative(Answer):
     description: str
     image_url: str
     image_alt: str
+    call_to_action: str = Field(description="Words of the button; empty where there is none.")
     landing_url: str
     advertiser: str
     payer: str
@@ -87,8 +88,8 @@ class DecisionAnswer(Answer):
     privacy_signal: PrivacySignal
 
 
-def filled(creative: Creative, locale: Locale) -> FilledCreative:
-    """A creative with its texts in one language."""
+def filled(creative: Creative, locale: Locale, *, epsilon: float | None = None) -> FilledCreative:
+    """A creative with its texts in one language, chosen by context, or by a private pick of this ε."""
     return FilledCreative(
         creative_id=creative.creative_id,
         item_id=creative.item_id,
@@ -97,6 +98,7 @@ def filled(creative: Creative, locale: Locale) -> FilledCreative:
         description=text_in(creative.description, locale),
         image_url=creative.image_url,
         image_alt=text_in(creative.image_alt, locale),
+        call_to_action=text_in(creative.call_to_action, locale),
         landing_url=creative.landing_url,
         advertiser=creative.advertiser,
         payer=creative.payer,
@@ -104,7 +106,7 @@ def filled(creative: Creative, locale: Locale) -> FilledCreative:
         why=Why(
             advertiser=creative.advertiser,
             payer=creative.payer,
-            main_parameters=wording.main_parameters(locale),
-            personal_data=wording.nothing_personal(locale),
+            main_parameters=wording.main_parameters(locale, picked=epsilon is not None),
+            personal_data=wording.nothing_personal(locale) if epsilon is None else wording.one_pick(epsilon, locale),
         ),
     )

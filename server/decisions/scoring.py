@@ -64,13 +64,17 @@ class ContextualScorer:
 
     def current(self) -> ContextModel | None:
         """The model in force; None if there is none or it does not verify, which is logged by name."""
+        return self.newest()[1]
+
+    def newest(self) -> tuple[int | None, ContextModel | None]:
+        """The newest version number, if there is one, and its model; None for the model as in ``current``."""
         version = self._registry.current_version()
         if version is None:
-            return None
+            return None, None
         with self._lock:
             if self._loaded is None or self._loaded[0] != version:
                 self._loaded = (version, self._load(version))
-            return self._loaded[1]
+            return version, self._loaded[1]
 
     def _load(self, version: int) -> ContextModel | None:
         from common.model.network import load_network

@@ -1,7 +1,9 @@
 """Decisions. Owns the rule that nothing personal happens without a permit read from the database at that moment.
 
 The contextual answer is always made first; a live permit then adds what lets the device choose by itself. The permit
-is read in the transaction that records the decision, and nothing leaves before its commit.
+is read in the transaction that records the decision, and nothing leaves before its commit. What is the same for
+everybody (catalogue, model, stopped campaigns) is held in memory and checked in that transaction too: a decision made
+under anything else is made anew.
 """
 
 from __future__ import annotations
@@ -10,254 +12,249 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from common.crypto.signing import SigningKey
-from common.errors import ContractError, StorageUnavailable, TrustError
+from common.errors import ContractError, NotAuthenticated
 from common.signals.verdict import SignalVerdict
-from common.taxonomy import DecisionMode, Purpose, RefusalReason, Role
-from common.wire.documents import seal
-from common.wire.messages import Catalogue, Creative, PlacementPermit
-from policies.consent import Permit, Refusal
-from policies.placement.decide import decide as g
-from policies.placement.eligibility import eligible, running
+from common.taxonomy import Purpose, RefusalReason, Role
+from common.wire.pick import CandidateList, Pick
+from policies.consent import UNKNOWN_SUBJECT, ConsentSnapshot, Permit, Refusal
 from policies.placement.protocol import Placement
-from policies.schema import PlacementPolicy
-from server.access.service import Principal
-from server.campaigns.service import CatalogueService
-from server.consent import repository as consent_repository
-from server.consent.repository import SubjectFacts
+from server.access.principal import Principal
 from server.consent.service import ConsentService
-from server.controls import repository as controls_repository
-from server.decisions import repository, wording
-from server.decisions.follow_ups import FollowUpService
-from server.decisions.repository import Basis, Decided, PositionKey
+from server.decisions import repository
+from server.decisions.answering import Answers
+from server.decisions.draft import Draft
+from server.decisions.in_force import Current, InForce
+from server.decisions.journal import Entry, Journal, Outcome
 from server.decisions.request import DecisionRequest
-from server.decisions.schemas import DecisionAnswer, PrivacySignal, SlotDecision, filled
-from server.decisions.scoring import ContextModel, ContextualScorer
-from server.signals.schemas import SignalFinding
+from server.decisions.schemas import DecisionAnswer
+from server.decisions.seen import Person, Seen
+from server.picks.service import PickClaim, PickService
 from server.signals.service import SignalReader
-from server.storage import Database, Transaction
+from server.storage import Database
 
-PERMIT_S: Final = 300
+TRIES: Final = 5
+"""How often what is in force may change under one decision before it gives up; each time takes a publication."""
 _PURPOSE: Final = Purpose.PLACE_PERSONALISED
+_NOTHING_HEARD: Final = SignalVerdict()
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyInForce:
-    """The placement policy and the digest of its document."""
-
-    policy: PlacementPolicy
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A decision on its way to becoming an answer."""
-
-    decision_id: str
-    now: int
-    request: DecisionRequest
-    catalogue: Catalogue | None
-    model: ContextModel | None
-    placements: tuple[Placement, ...]
-    heard: SignalVerdict
-    stopped: frozenset[str] = frozenset()
-    jurisdiction: str | None = None
-
-    @property
-    def creatives(self) -> tuple[Creative, ...]:
-        """What may be shown now: the catalogue without stopped campaigns."""
-        return () if self.catalogue is None else running(self.catalogue.creatives, self.stopped)
-
-
 class DecisionService:
-    """Answers decision requests."""
+    """Answers decision requests.
+
+    Args of the constructor:
+        database: where decisions are recorded.
+        consent: the consent gate.
+        current: what is in force for everybody.
+        answers: makes answers out of decisions.
+        signals: reads privacy signals.
+        pacing: serve probability by campaign, where it is below 1; asked for every decision, so it must be quick.
+        picks: reads and charges private picks; without it none is used.
+        clock: seconds since the epoch.
+    """
 
     def __init__(
         self,
         database: Database,
         *,
         consent: ConsentService,
-        catalogues: CatalogueService,
-        scorer: ContextualScorer,
-        follow_ups: FollowUpService,
+        current: Current,
+        answers: Answers,
         signals: SignalReader,
-        policy: PolicyInForce,
-        signer: SigningKey,
+        pacing: Callable[[], Mapping[str, float]] = dict,
+        picks: PickService | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database, self._consent, self._catalogues, self._scorer = database, consent, catalogues, scorer
-        self._follow_ups, self._policy, self._signer, self._clock = follow_ups, policy, signer, clock
-        self._signals = signals
+        self._database, self._consent, self._current = database, consent, current
+        self.answers: Final = answers
+        self._signals, self._clock = signals, clock
+        self._pacing = pacing
+        self._picks = picks
+        self.journal: Final = Journal(database, clock, None if picks is None else picks.charge)
 
     def decide(self, request: DecisionRequest, caller: Principal) -> DecisionAnswer:
         """Answer a request. Never an error because of consent: the answer is contextual then and says why."""
-        made = self._contextual(request)
-        try:
-            with self._database.write() as session:
-                made = self._without_stopped(session, made)
-                found = self._subject(session, made, caller)
-                made = replace(made, jurisdiction=None if found is None else found.jurisdiction)
-                verdict = self._verdict(session, made, found)
-                repository.insert(session, made.decision_id, _lines(made, verdict), self._basis(made), now=made.now)
-        except StorageUnavailable:
-            return self._answer(made, Refusal(_PURPOSE, RefusalReason.UNAVAILABLE), recorded=False)
-        return self._answer(made, verdict, recorded=True)
+        return self.answers.answer(self.decided(request, caller))
+
+    def decided(self, request: DecisionRequest, caller: Principal) -> Draft:
+        """The decision behind an answer, recorded if it says so. Waits for the commit.
+
+        Raises:
+            NotAuthenticated: never from here, unless the caller was only recalled.
+        """
+        state = self._current.get()
+        limit = None if request.tmax_ms is None else time.monotonic() + request.tmax_ms / 1000
+        draft = self._made(request, caller, state)
+        for _ in range(TRIES):
+            entry = self.entry(draft)
+            in_time = self.journal.record(entry, None if limit is None else limit - time.monotonic())
+            if not in_time:
+                return self.late(draft)
+            if entry.outcome is not Outcome.OUTDATED:
+                return self.settled(draft, entry)
+            state = self._current.read(state)
+            draft = self._made(request, caller, state)
+        return self.settled(draft, Entry(None, None, self._never, draft.rows))
+
+    def ready(self, request: DecisionRequest, caller: Principal) -> Draft | None:
+        """The decision, if all that it takes is in memory already; else None, and ``decide`` brings it there."""
+        if request.pick is not None:
+            return None
+        held, moment = self._current.held, self._clock()
+        decision_id = _decision_id(moment)
+        state = None if held is None else held.drawn(decision_id)
+        request = request if state is None else state.on_surface(request)
+        found = None if state is None else state.ready(request, moment)
+        if state is None or found is None:
+            return None
+        pacing = self._pacing()
+        shape = None if request.floors else found.shape(request.slots, pacing)
+        if shape is None:
+            placed = found.decide(request.slots, salt=decision_id, pacing=pacing, floors=request.floors)
+        else:
+            placed = shape.placements
+        return Draft(decision_id, moment, request, caller, state, placed, self._heard(request), shape=shape)
+
+    def entry(self, draft: Draft, key_hash: str | None = None) -> Entry:
+        """A decision as the journal takes it.
+
+        Args:
+            draft: the decision.
+            key_hash: of the API key that it came with, if that is to be checked again.
+        """
+        handle, pick = self._handle(draft), draft.request.pick
+        claim = None if draft.picked is None or pick is None or handle is None else PickClaim(handle, pick)
+        return Entry(handle, key_hash, lambda seen: self._judge(draft, seen), draft.rows, claim)
+
+    def settled(self, draft: Draft, entry: Entry) -> Draft:
+        """The decision after the journal's word on it.
+
+        Raises:
+            NotAuthenticated: the API key has ended meanwhile.
+        """
+        if entry.outcome is Outcome.KEY_ENDED:
+            raise NotAuthenticated("a valid API key is needed: Authorization: Bearer rtk_…")
+        draft.recorded = entry.outcome is Outcome.RECORDED
+        draft.verdict = entry.verdict if draft.recorded else Refusal(_PURPOSE, RefusalReason.UNAVAILABLE)
+        return draft
+
+    def late(self, draft: Draft) -> Draft:
+        """The decision as it is answered when the caller's time is over: contextual, and nothing to confirm."""
+        draft.verdict, draft.recorded = Refusal(_PURPOSE, RefusalReason.LATE), False
+        return draft
 
     def tally(self) -> Counter[tuple[str, str]]:
         """Decided positions by mode and reason."""
         with self._database.read() as session:
             return repository.tally(session)
 
-    def _contextual(self, request: DecisionRequest) -> _Made:
+    def _made(self, request: DecisionRequest, caller: Principal, state: InForce) -> Draft:
         """G over contextual scores, before anything is asked about the person."""
-        moment = self._clock()
-        decision_id = f"dec_{int(moment * 1000):012x}{secrets.token_hex(10)}"
-        heard = self._signals.judge(replace(request.signals, gpc=request.gpc or request.signals.gpc))
-        made = _Made(decision_id, int(moment), request, self._catalogue(), self._model(), (), heard)
-        return self._placed(made, moment)
-
-    def _placed(self, made: _Made, moment: float) -> _Made:
-        """The request's slots filled from what may be shown."""
-        request, model = made.request, made.model
-
-        def score(candidates: Sequence[Creative]) -> list[float]:
-            if model is None:
-                return [0.0] * len(candidates)
-            return model.scores(candidates, context=request.context, numbers=request.numbers, now=moment)
-
-        policy, salt = self._policy.policy, made.decision_id
+        request, moment = state.on_surface(request), self._clock()
+        decision_id = _decision_id(moment)
+        state = state.drawn(decision_id)
         try:
-            return replace(made, placements=g(policy, made.creatives, score, request.slots, salt=salt))
+            placed = self._placed(request, state, moment, decision_id)
         except ContractError as error:
             _LOG.error("contextual scores are not used: %s", error.name)
-            flat = g(policy, made.creatives, lambda c: [0.0] * len(c), request.slots, salt=salt)
-            return replace(made, placements=flat, model=None)
+            state = state.without_model()
+            placed = self._placed(request, state, moment, decision_id)
+        draft = Draft(decision_id, moment, request, caller, state, placed, self._heard(request))
+        if request.pick is not None and not request.malformed and request.handle is not None:
+            self._pick(draft, request.pick)
+        return draft
 
-    def _without_stopped(self, session: Transaction, made: _Made) -> _Made:
-        """The decision anew without campaigns that are stopped at this moment; the same one where none is."""
-        stopped = controls_repository.stopped_campaigns(session)
-        return self._placed(replace(made, stopped=stopped), made.now) if stopped else made
+    def _pick(self, draft: Draft, pick: Pick) -> None:
+        """What the private pick leads to, beside the contextual placements, or why it leads to nothing."""
+        found: CandidateList | RefusalReason = RefusalReason.PICK_OUTDATED
+        if self._picks is not None and draft.state.model is not None:
+            found = self._picks.offered(pick, draft.request.slots)
+        if isinstance(found, RefusalReason) or self._picks is None:
+            draft.pick_refused = RefusalReason.PICK_OUTDATED
+            return
+        board = draft.state.informed(draft.request, draft.moment, partial(self._picks.scores, found, pick))
+        slots, floors = draft.request.slots, draft.request.floors
+        draft.picked = board.decide(slots, salt=draft.decision_id, pacing=self._pacing(), floors=floors)
 
-    def _catalogue(self) -> Catalogue | None:
-        try:
-            return self._catalogues.opened()
-        except (TrustError, StorageUnavailable) as error:
-            _LOG.error("the catalogue is not used: %s", error.name)
+    def _placed(
+        self, request: DecisionRequest, state: InForce, moment: float, decision_id: str
+    ) -> tuple[Placement, ...]:
+        board = state.board(request, moment)
+        return board.decide(request.slots, salt=decision_id, pacing=self._pacing(), floors=request.floors)
+
+    def _heard(self, request: DecisionRequest) -> SignalVerdict:
+        signals = request.signals
+        if not (request.gpc or signals.gpc) and signals.tcf is signals.gpp is signals.us_privacy is None:
+            return _NOTHING_HEARD
+        return self._signals.judge(replace(signals, gpc=request.gpc or signals.gpc))
+
+    def _handle(self, draft: Draft) -> str | None:
+        """Whom the decision is for, if the caller may speak for them."""
+        request, caller = draft.request, draft.caller
+        if request.malformed or (caller.role is Role.DEVICE and caller.subject != request.handle):
             return None
+        return request.handle
 
-    def _model(self) -> ContextModel | None:
-        try:
-            return self._scorer.current()
-        except StorageUnavailable:
+    def _judge(self, draft: Draft, seen: Seen) -> Permit | Refusal | None:
+        """The consent gate, by what the transaction sees; default deny. None: the decision was made under the past."""
+        if seen.versions != draft.state.versions:
             return None
-
-    def _subject(self, session: Transaction, made: _Made, caller: Principal) -> SubjectFacts | None:
-        """Whom the decision is for, if the caller may speak for them; changes of their consent wait."""
-        handle = made.request.handle
-        if handle is None or made.request.malformed or (caller.role is Role.DEVICE and caller.subject != handle):
-            return None
-        return consent_repository.subject(session, handle, app_id=caller.app_id, lock="decide")
-
-    def _verdict(self, session: Transaction, made: _Made, found: SubjectFacts | None) -> Permit | Refusal:
-        """The consent gate; default deny."""
-        if made.request.malformed:
+        if draft.request.malformed:
             return Refusal(_PURPOSE, RefusalReason.MALFORMED)
-        if made.request.handle is None:
+        if draft.request.handle is None:
             return Refusal(_PURPOSE, RefusalReason.NO_CONSENT)
-        answer = self._consent.permit(session, found, _PURPOSE, signal_opt_out=self._opposed(made))
-        if isinstance(answer, Permit) and (made.catalogue is None or made.model is None):
+        handle = self._handle(draft)
+        found = None if handle is None else seen.people.get(handle)
+        if found is not None and draft.caller.app_id not in {None, found.app_id}:
+            found = None  # subjects of other apps are not known to this caller
+        draft.jurisdiction = None if found is None else found.jurisdiction
+        answer = self._word(draft.request.handle, found, seen, opposed=self._opposed(draft))
+        if isinstance(answer, Permit) and (draft.state.catalogue is None or draft.state.model is None):
             return Refusal(_PURPOSE, RefusalReason.UNAVAILABLE)
+        if isinstance(answer, Permit) and draft.pick_refused is not None:
+            return Refusal(_PURPOSE, draft.pick_refused)
         return answer
 
-    def _opposed(self, made: _Made) -> bool:
+    def _word(self, handle: str, found: Person | None, seen: Seen, *, opposed: bool) -> Permit | Refusal:
+        """The gate's word; the last one where everything that it hangs on, the second included, is the same."""
+        last = None if found is None else found.judged
+        if last is not None and last[0] is seen and last[1] is opposed:
+            return last[2]
+        state = _snapshot(found, seen, opposed=opposed)
+        word = self._consent.judged("" if found is None else handle, state, _PURPOSE)
+        if found is not None:
+            found.judged = (seen, opposed, word)
+        return word
+
+    def _opposed(self, draft: Draft) -> bool:
         """Whether any signal opposes personalised placement or what it needs, where the person is."""
-        return _PURPOSE in self._signals.opposed(made.heard, made.jurisdiction)
+        return bool(draft.heard.findings) and _PURPOSE in self._signals.opposed(draft.heard, draft.jurisdiction)
 
-    def _basis(self, made: _Made) -> Basis:
-        return Basis(
-            catalogue_version=None if made.catalogue is None else made.catalogue.version,
-            model_version=None if made.model is None else made.model.version,
-            policy_digest=self._policy.digest,
-        )
-
-    def _answer(self, made: _Made, verdict: Permit | Refusal, *, recorded: bool) -> DecisionAnswer:
-        permit = self._permit(made, verdict) if isinstance(verdict, Permit) else None
-        candidates = None
-        if permit is not None and made.catalogue is not None:
-            pool = eligible(made.creatives, self._policy.policy.eligibility)
-            candidates = tuple(creative.creative_id for creative in pool)
-        basis = self._basis(made)
-        return DecisionAnswer(
-            decision_id=made.decision_id,
-            mode=_mode(verdict),
-            slots=self._slots(made, verdict, recorded=recorded),
-            permit=permit,
-            candidates=candidates,
-            policy_version=self._policy.policy.version,
-            policy_digest=basis.policy_digest,
-            model_version=basis.model_version,
-            catalogue_version=basis.catalogue_version,
-            privacy_signal=PrivacySignal(
-                gpc=made.request.gpc or made.request.signals.gpc,
-                honoured=self._opposed(made),
-                signals=tuple(SignalFinding.of(finding) for finding in made.heard.findings),
-            ),
-        )
-
-    def _slots(self, made: _Made, verdict: Permit | Refusal, *, recorded: bool) -> tuple[SlotDecision, ...]:
-        creatives = {c.creative_id: c for c in (() if made.catalogue is None else made.catalogue.creatives)}
-        reason, locale = _reason(verdict), made.request.locale
-        return tuple(
-            SlotDecision(
-                slot_id=p.slot_id,
-                position=p.position,
-                mode=_mode(verdict),
-                reason=reason,
-                explanation=wording.explanation(reason, locale),
-                outcome=p.reason,
-                creative=None if p.creative_id is None else filled(creatives[p.creative_id], locale),
-                tokens=self._follow_ups.tokens(PositionKey(made.decision_id, p.slot_id, p.position), made.now)
-                if recorded and reason is not None and p.creative_id is not None
-                else None,
-            )
-            for p in made.placements
-        )
-
-    def _permit(self, made: _Made, answer: Permit) -> str | None:
-        """The signed permit: minutes long, never longer than the consent behind it."""
-        if made.catalogue is None or made.model is None:
-            return None
-        permit = PlacementPermit(
-            decision_id=made.decision_id,
-            handle=made.request.handle or "",
-            slots=made.request.slots,
-            catalogue_version=made.catalogue.version,
-            policy_digest=self._policy.digest,
-            model_version=made.model.version,
-            issued_at=made.now,
-            expires_at=min(made.now + PERMIT_S, int(answer.valid_until)),
-            stopped=tuple(sorted(made.stopped)),
-        )
-        return seal(permit, self._signer)
+    @staticmethod
+    def _never(_seen: Seen) -> None:
+        """No verdict."""
 
 
-def _mode(verdict: Permit | Refusal) -> DecisionMode:
-    return DecisionMode.ON_DEVICE if isinstance(verdict, Permit) else DecisionMode.CONTEXTUAL
+def _decision_id(moment: float) -> str:
+    """Random, and in the order of time, which keeps the table's index together."""
+    return f"dec_{int(moment * 1000):012x}{secrets.token_hex(10)}"
 
 
-def _reason(verdict: Permit | Refusal) -> RefusalReason | None:
-    return verdict.reason if isinstance(verdict, Refusal) else None
-
-
-def _lines(made: _Made, verdict: Permit | Refusal) -> list[Decided]:
-    """What is recorded: the creative only where the service chose it."""
-    mode, reason = _mode(verdict), _reason(verdict)
-    return [
-        Decided(p.slot_id, p.position, mode, reason, p.reason.value, p.creative_id if reason else None)
-        for p in made.placements
-    ]
+def _snapshot(found: Person | None, seen: Seen, *, opposed: bool) -> ConsentSnapshot:
+    """Everything the gate may look at."""
+    if found is None:
+        return replace(UNKNOWN_SUBJECT, stopped=seen.stopped(None), signal_opt_out=opposed)
+    return ConsentSnapshot(
+        found.age_band,
+        found.facts,
+        seen.notices,
+        objection=found.objected,
+        restricted=found.restricted,
+        signal_opt_out=opposed,
+        stopped=seen.stopped(found.jurisdiction),
+    )

@@ -12,6 +12,8 @@ class DecidedPosition(SQLModel, table=True):
     Attributes:
         reason: why nothing personal was used; None in mode ``on_device``.
         creative_id: what the service chose by context; None where the device chooses, which the service never learns.
+        propensity: with which probability it was chosen, given the candidates and the positions before.
+        experiment, arm: digest of the experiment in force and the arm that the service drew; None where it drew none.
     """
 
     __tablename__ = "decision"
@@ -23,9 +25,12 @@ class DecidedPosition(SQLModel, table=True):
     reason: str | None = Field(default=None, max_length=40)
     outcome: str = Field(max_length=40)
     creative_id: str | None = Field(default=None, max_length=200)
+    propensity: float | None = None
     catalogue_version: int | None = None
     model_version: int | None = None
     policy_digest: str = Field(max_length=64)
+    experiment: str | None = Field(default=None, max_length=64)
+    arm: str | None = Field(default=None, max_length=64)
     decided_at: int = Field(sa_type=BigInteger)
 
 

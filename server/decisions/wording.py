@@ -25,6 +25,9 @@ _CHINESE: Final[Mapping[RefusalReason, str]] = {
     RefusalReason.INVALIDATED: "所记录的同意被认定为无效，请重新征求。",
     RefusalReason.BUDGET_EXHAUSTED: "隐私预算不允许再次发布。",
     RefusalReason.UNVERIFIED: "签名或摘要未通过验证。",
+    RefusalReason.PICK_OUTDATED: "该私密选择所依据的公开列表并非当前生效的列表。",
+    RefusalReason.PICK_REDRAWN: "此前已就该列表给出另一私密选择，仅首次选择有效。",
+    RefusalReason.LATE: "未能在调用方给定的时间内作出答复，因此不使用任何个人信息。",
     RefusalReason.UNAVAILABLE: "无法读取作出决定所需的状态，因此按“否”处理。",
 }
 _ON_DEVICE: Final[Mapping[Locale, str]] = {
@@ -41,16 +44,37 @@ _NOTHING_PERSONAL: Final[Mapping[Locale, str]] = {
 }
 
 
-def explanation(reason: RefusalReason | None, locale: Locale) -> str:
-    """One sentence about the mode; no reason means that the device chooses."""
+_PICKED: Final[Mapping[Locale, str]] = {
+    "en": "Consent is live: this service chose, knowing one private answer of this device beside the page.",
+    "zh-CN": "同意有效：由本服务根据页面及本设备的一次私密答复作出选择。",
+}
+_ONE_ANSWER: Final[Mapping[Locale, str]] = {
+    "en": "your device's private answer to a public list of ads",
+    "zh-CN": "您的设备对公开广告列表的一次私密答复",
+}
+_ONE_PICK: Final[Mapping[Locale, str]] = {
+    "en": "One answer of your device, drawn with noise (ε = {epsilon:g}): whatever you did, it would have been given "
+    "with nearly the same odds. It is repeated for a week and never asked anew.",
+    "zh-CN": "仅使用了您设备的一次加噪答复（ε = {epsilon:g}）：无论您有过何种行为，给出该答复的概率都相近。"
+    "该答复在一周内重复使用，不会重新询问。",
+}
+
+
+def explanation(reason: RefusalReason | None, locale: Locale, *, picked: bool = False) -> str:
+    """One sentence about the mode; no reason means that the device chooses, or has given a private pick."""
     if reason is None:
-        return _ON_DEVICE[locale]
+        return _PICKED[locale] if picked else _ON_DEVICE[locale]
     return _CHINESE.get(reason, reason.explanation) if locale == "zh-CN" else reason.explanation
 
 
-def main_parameters(locale: Locale) -> tuple[str, ...]:
-    """What a contextual choice depends on (DSA Art. 26(1))."""
-    return _PARAMETERS[locale]
+def main_parameters(locale: Locale, *, picked: bool = False) -> tuple[str, ...]:
+    """What the service's choice depends on (DSA Art. 26(1))."""
+    return (*_PARAMETERS[locale], _ONE_ANSWER[locale]) if picked else _PARAMETERS[locale]
+
+
+def one_pick(epsilon: float, locale: Locale) -> str:
+    """What of the person a choice from a private pick has used."""
+    return _ONE_PICK[locale].format(epsilon=epsilon)
 
 
 def nothing_personal(locale: Locale) -> str:

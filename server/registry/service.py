@@ -18,6 +18,7 @@ from common.model.manifest import checked, open_manifest, read_manifest, seal_ma
 from common.privacy.parameters import PrivacyStatement
 from common.wire.disclosure import Disclosure
 from common.wire.messages import ModelManifest, ModelSpec
+from policies.placement.lint import refuse_special_features
 from server.registry import repository
 from server.registry.card import Card, card_of
 from server.registry.repository import StoredModel
@@ -56,6 +57,7 @@ def register(
     Raises:
         SpecMismatch: the model was made for another feature specification than ``spec``.
         ContractError: the arrays are not those of the declared network, or hold NaN.
+        PolicyError: a feature is named for a special category.
     """
     fields: dict[str, object] = {
         "run_id": run_id,
@@ -66,6 +68,7 @@ def register(
         "disclosure": disclosure,
         "created_at": clock().isoformat(timespec="seconds"),
     }
+    refuse_special_features(spec)
     draft = ModelManifest.model_validate({"version": 1} | fields)
     body = model_arrays.to_bytes(checked(arrays, draft, spec))
     with sessions() as session, session.begin():

@@ -22,6 +22,7 @@ from server.consent.service import ConsentService
 from server.ledger.repository import pseudonym
 from server.ledger.service import ROOM as LEDGER
 from server.ledger.service import ServerLedger
+from server.picks.service import PickService
 from server.registry.service import Registry
 from server.requests.remains import remains
 from server.storage import Database, Transaction, exclusive
@@ -66,6 +67,7 @@ class Rooms:
     consent: ConsentService
     repeats: Repeats
     ledger: ServerLedger
+    picks: PickService
     log: TransparencyLog
     registry: Registry
 
@@ -97,6 +99,7 @@ class Rooms:
             "consent": self.consent.forget(session, plan.handle),
             "kept_answers": self.repeats.forget(session, plan.handle),
             "ledger_names": self.ledger.bury(session, plan.identities),
+            "picks": self.picks.forget(session, plan.identities),
             "log_records": self.log.erase(session, plan.handle),
         }
         return Erased(destroyed, remains_of_it, traces)

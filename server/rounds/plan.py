@@ -10,12 +10,14 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.measurement.layout import plan_length
 from common.model import arrays
 from common.model.feature_spec import FeatureSpec
 from common.model.sizes import histogram_length
 from common.privacy.distributed import modulus_bits, sum_limit
 from common.privacy.parameters import RecordDpParameters
-from common.taxonomy import Mechanism, Profile, ReleaseKind, Task
+from common.taxonomy import Mechanism, Profile, Purpose, ReleaseKind, Task
+from common.wire.measurement import MeasurementPlan
 from common.wire.messages import RoundInvitation
 from common.wire.secagg import MaskedMeasurement, MaskedUpdateHeader
 from policies.budget import PlannedRelease
@@ -64,6 +66,7 @@ class Protection:
             Task.CALIBRATE: ReleaseKind.CALIBRATION,
             Task.EVALUATE: ReleaseKind.EVALUATION,
             Task.HISTOGRAM: ReleaseKind.FEATURE_HISTOGRAM,
+            Task.MEASURE: ReleaseKind.PLACEMENT_COUNTS,
         }
         return task is Task.TRAIN or (self.secure and getattr(self.policy.releases, kinds[task].value) is not None)
 
@@ -75,16 +78,27 @@ class Protection:
             Task.CALIBRATE: releases.calibration.releases_max if releases.calibration else 0,
             Task.EVALUATE: releases.evaluation.releases_max if releases.evaluation else 0,
             Task.HISTOGRAM: releases.feature_histogram.releases_max if releases.feature_histogram else 0,
+            Task.MEASURE: releases.placement_counts.releases_max if releases.placement_counts else 0,
         }
         return limits[task]
 
-    def segments(self, task: Task, model: arrays.Arrays, spec: FeatureSpec, clip: float) -> Segments:
+    def segments(
+        self,
+        task: Task,
+        model: arrays.Arrays,
+        spec: FeatureSpec,
+        clip: float,
+        counted: MeasurementPlan | None = None,
+    ) -> Segments:
         """The releases of one secure aggregation, in the order of its vector.
 
         Raises:
             PolicyError: the policy document does not allow this task or this clip.
         """
-        length = histogram_length(spec) if task is Task.HISTOGRAM else arrays.length(model)
+        if counted is not None:
+            length = plan_length(counted)
+        else:
+            length = histogram_length(spec) if task is Task.HISTOGRAM else arrays.length(model)
         return segments_of(self.policy, task, length, clipping_norm=clip)
 
     def planned(self, task: Task, segments: Segments) -> tuple[PlannedRelease, ...]:
@@ -111,7 +125,8 @@ def header_of(
     invitation: RoundInvitation, planned: Sequence[PlannedRelease], *, length: int, bits: int
 ) -> MaskedUpdateHeader | MaskedMeasurement:
     """What every masked vector of a round must declare; the index is each device's own."""
-    kind = MaskedMeasurement if invitation.task is Task.HISTOGRAM else MaskedUpdateHeader
+    counts = invitation.task.purpose is Purpose.MEASURE_AGGREGATE
+    kind = MaskedMeasurement if counts else MaskedUpdateHeader
     return kind(
         session=invitation.session,
         index=0,

@@ -23,6 +23,7 @@ from common.privacy.parameters import UserDpParameters
 from common.privacy.updates import Vector
 from common.secagg.terms import SessionTerms
 from common.taxonomy import Masking, Purpose, Task
+from common.wire.measurement import MeasurementPlan
 from common.wire.messages import ModelSpec, RoundInvitation
 from common.wire.signed import seal_invitation
 from policies.budget import PlannedRelease
@@ -77,6 +78,7 @@ class Rounds:
         book: the training's charged sessions.
         consent: the service's own records, asked when a round starts and before an update is accepted.
         beat: keeps the checkpoint's lease.
+        counted: what a measurement counts.
     """
 
     grid: Grid
@@ -92,6 +94,7 @@ class Rounds:
     book: ChargeBook
     consent: RoundConsent
     beat: Callable[[], None]
+    counted: MeasurementPlan | None = None
 
     def train(self, number: int, model: arrays.Arrays, clip: float) -> Outcome:
         """Training round ``number``: the mean update and, where the clip adapts, the count beside it.
@@ -153,6 +156,7 @@ class Rounds:
             parameters=self.protection.parameters,
             clipping_norm=clip,
             budget_policy_digest=self.policy_digest,
+            measurement=self.counted if task is Task.MEASURE else None,
         )
 
     # ── without masks: every device adds its own noise ───────────────────────────────────────────────────────────────
@@ -201,7 +205,9 @@ class Rounds:
         self, nodes: Sequence[int], invitation: RoundInvitation, model: arrays.Arrays, patience: Patience
     ) -> Outcome:
         cohort = self.protection.policy.cohort
-        segments = self.protection.segments(invitation.task, model, self.spec, invitation.clipping_norm)
+        segments = self.protection.segments(
+            invitation.task, model, self.spec, invitation.clipping_norm, invitation.measurement
+        )
         planned = self.protection.planned(invitation.task, segments)
         length, bits = sum(segment.length for segment in segments), self.protection.bits(segments)
         tally = SecureTally()
@@ -270,7 +276,7 @@ class _Charging:
 
 def _purposes(task: Task) -> frozenset[Purpose]:
     """What a person must have agreed to for a task."""
-    return frozenset({Purpose.MEASURE_AGGREGATE if task is Task.HISTOGRAM else Purpose.TRAIN_CONTRIBUTE})
+    return frozenset({task.purpose})
 
 
 def noise_stddev(parameters: UserDpParameters, survivors: int, honest_min: int) -> float:

@@ -31,7 +31,9 @@ class TrainingConfig(BaseModel):
 
     Attributes:
         run_name: names a training, and continues it; empty: continue the latest unfinished one, else start anew.
-        task: train; or one paid release and nothing else: evaluate (of a registered model) or histogram (of features).
+        task: train; or one paid release and nothing else: evaluate (of a registered model), histogram (of features) or
+            measure (results of one day's placements).
+        measure_day: which UTC day is measured, as 2026-11-21; empty: yesterday.
         model_version: which model is evaluated; 0: the newest.
         profile: empty: the policy's.
         calibrate, evaluate: paid releases after the last round, where the profile and the policy have them.
@@ -47,7 +49,8 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True)
     num_server_rounds: int = Field(default=3, ge=1, le=10_000)
     run_name: str = Field(default="", max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
-    task: Literal[Task.TRAIN, Task.EVALUATE, Task.HISTOGRAM] = Task.TRAIN
+    task: Literal[Task.TRAIN, Task.EVALUATE, Task.HISTOGRAM, Task.MEASURE] = Task.TRAIN
+    measure_day: str = Field(default="", pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")
     model_version: int = Field(default=0, ge=0)
     profile: Profile | None = None
     calibrate: bool = True
@@ -135,6 +138,7 @@ class TrainingConfig(BaseModel):
         """SHA-256 of everything that shapes the result: a checkpoint is continued only under the same."""
         waiting = {
             "run_name",
+            "measure_day",
             "evaluate",
             "round_attempts",
             "round_deadline_s",

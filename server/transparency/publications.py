@@ -40,10 +40,19 @@ def publish_policies(
 
 
 def catalogue_published(
-    session: Transaction, log: TransparencyLog, *, version: int, creatives: int, jws: str, actor: str
+    session: Transaction,
+    log: TransparencyLog,
+    *,
+    version: int,
+    creatives: int,
+    jws: str,
+    actor: str,
+    refused: Mapping[str, int] | None = None,
 ) -> None:
-    """Log a catalogue."""
-    record = {"version": version, "creatives": creatives, "sha256": sha256(jws)}
+    """Log a catalogue, with what was left out of it by special category."""
+    record: dict[str, object] = {"version": version, "creatives": creatives, "sha256": sha256(jws)}
+    if refused:
+        record["refused"] = dict(refused)
     log.append(session, LogKind.CATALOGUE, record, actor=actor)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.ingress import Terms, accept_invitation, accept_round, is_masked
+from client.ingress import DAY_S, MEASURED_DAYS_MAX, Terms, accept_invitation, accept_round, is_masked
 from common.crypto.signing import SigningKey, key_ring, sign
 from common.errors import (
     DigestMismatch,
@@ -26,8 +26,9 @@ from common.errors import (
 )
 from common.model import arrays
 from common.model.network import initial_arrays
-from common.taxonomy import ModelFamily, Profile, Task
+from common.taxonomy import Dimension, ModelFamily, Profile, Task
 from common.wire.documents import seal
+from common.wire.measurement import Cut, MeasurementPlan
 from common.wire.messages import Catalogue, ModelSpec, RoundInvitation
 from common.wire.signed import INVITATION_TYP, seal_invitation
 from policies import loader
@@ -36,6 +37,8 @@ from tests.flower.nodes import SPEC
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 NOW = 1_800_000_000.0
+TODAY = int(NOW // DAY_S)
+PLAN = MeasurementPlan(day=TODAY - 1, cuts=(Cut(dimension=Dimension.CAMPAIGN, labels=("acme",)),))
 LOADED = loader.load()
 MASKED_BUDGET = LOADED.policies.privacy_budget
 BUDGET = MASKED_BUDGET.model_copy(update={"profile": Profile.RECORD_LOCAL})
@@ -183,8 +186,23 @@ ADAPTIVE_TERMS = with_clip(
 
 @pytest.mark.parametrize("task", list(Task))
 def test_every_task_of_the_document_is_accepted_and_masked(task: Task) -> None:
-    invitation = accept_invitation(changed(profile=MASKED_BUDGET.profile, task=task), MASKED_TERMS)
-    assert is_masked(invitation)
+    counted = PLAN if task is Task.MEASURE else None
+    jws = changed(profile=MASKED_BUDGET.profile, task=task, measurement=counted)
+    assert is_masked(accept_invitation(jws, MASKED_TERMS))
+
+
+@pytest.mark.parametrize("age", [-1, 0, MEASURED_DAYS_MAX + 1, TODAY])
+def test_a_day_that_is_not_over_or_is_long_past_is_not_measured(age: int) -> None:
+    plan = PLAN.model_copy(update={"day": TODAY - age})
+    with pytest.raises(PolicyError):
+        accept_invitation(changed(profile=MASKED_BUDGET.profile, task=Task.MEASURE, measurement=plan), MASKED_TERMS)
+
+
+@pytest.mark.parametrize(("task", "counted"), [(Task.MEASURE, False), (Task.TRAIN, True), (Task.HISTOGRAM, True)])
+def test_what_is_counted_belongs_to_a_measurement_and_to_nothing_else(task: Task, *, counted: bool) -> None:
+    jws = changed(profile=MASKED_BUDGET.profile, task=task, measurement=PLAN if counted else None)
+    with pytest.raises(MalformedInput):
+        accept_invitation(jws, MASKED_TERMS)
 
 
 @pytest.mark.parametrize(

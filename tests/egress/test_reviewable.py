@@ -21,6 +21,7 @@ DOOR = ROOT / "client" / "egress.py"
         ("client/egress.py", 250),
         ("common/wire/messages.py", 250),
         ("common/wire/subject.py", 100),
+        ("common/wire/pick.py", 100),
         ("policies/forms.py", 60),
         ("policies/documents/egress.yaml", 60),
     ],

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.off_policy_world import world
 from policies.evaluation.sample import Sample
-from tests.evaluation.world import world
 
 STORED = Path(__file__).with_name("reference.json")
 SEEDS = range(6)

@@ -10,7 +10,7 @@ from client.device import OWNER, Node, NodeConfig
 from client.journal import Journal
 from client.requests import AskedRequest
 from client.settings import Settings
-from client.store.placements import PlacedAd, SignalEffect
+from client.store.placed import FamilyEffect, PlacedAd, SignalEffect
 from common.crypto.signing import SigningKey
 from common.taxonomy import AgeBand, ConsentState, Purpose, RequestKind, RequestStatus, Task
 from common.wire.documents import seal
@@ -146,6 +146,11 @@ def _place(node: Node, now: float) -> None:
                 contextual=0.031,
                 propensity=1.0,
                 signals=strong if number else (),
+                decision_id=f"dec_{number}",
+                tags=("breakfast",),
+                base=-3.4,
+                families=(FamilyEffect("page", 0.02), FamilyEffect("bought", 0.9), FamilyEffect("shown", -0.2)),
+                method="additive" if number % 2 else "shapley",
             )
         )
     node.placements.write(OWNER, placed)

@@ -16,7 +16,7 @@ from cli.owner.page import Live, content_policy, render
 from cli.owner.texts import LOCALES, Words
 from client.device import OWNER, Node
 from client.overview import Overview, overview
-from client.store.placements import PlacedAd
+from client.store.placed import PlacedAd
 from common.taxonomy import EventKind, RefusalReason, RequestKind, RequestStatus
 from tests.owner.furnished import furnish
 
@@ -144,6 +144,19 @@ def test_the_figures_are_those_of_journal_ledger_and_gate(node: Node, view: Over
     assert "kept back: You refused this." in text
     assert "Oat drink, two for one" in text
     assert "at δ = 1e-05; neighbouring relation: one more or one less; trust: secure aggregation" in text
+
+
+def test_an_ad_says_what_each_family_did_and_that_nothing_was_sent(view: Overview) -> None:
+    text = " ".join(Outline(render(view, "en")).text)
+    assert "Where the chance comes from, family by family" in text
+    assert "Exact: multiplied" in text
+    assert "the average over all orders" in text
+    assert "no noise was needed (ε = 0)" in text
+    assert "Topics of ads" in text
+    chinese = " ".join(Outline(render(view, "zh-CN")).text)
+    assert "概率的来源" in chinese
+    assert "您购买过的" in chinese
+    assert "广告主题" in chinese
 
 
 def test_an_empty_node_has_a_page_too(tmp_path: Path) -> None:

@@ -156,6 +156,23 @@ def test_one_purpose_alone(site: Site, directory: Path) -> None:
         assert isinstance(node.gate.permits(OWNER, Purpose.TRAIN_CONTRIBUTE), Permit)
 
 
+def test_a_topic_is_switched_off_and_on_again(site: Site, directory: Path) -> None:
+    browser = Browser(site)
+    browser.open()
+    assert browser.post("/tags", "tag=Groceries&switch=off&proof=guess") == 403
+    assert browser.post("/tags", f"tag=Groceries&switch=off&proof={browser.proof()}") == 303
+    with Node.open(directory, prove=False) as node:
+        assert node.choices.read(OWNER).refused_tags == ("groceries",)
+    page = browser.get("/")[1]
+    assert "holds from the next ad on" in page
+    assert "Allow again" in page
+    assert browser.post("/tags", f"tag=groceries&switch=on&proof={browser.proof()}") == 303
+    assert browser.post("/tags", f"tag=&switch=off&proof={browser.proof()}") == 303
+    assert "That did not work" in browser.get("/")[1]
+    with Node.open(directory, prove=False) as node:
+        assert node.choices.read(OWNER).refused_tags == ()
+
+
 def test_nothing_can_be_asked_without_a_service(site: Site) -> None:
     browser = Browser(site)
     browser.open()

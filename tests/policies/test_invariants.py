@@ -58,7 +58,7 @@ def release(kind: str, **changes: object) -> UserRelease:
 
 
 def releases(**changes: object) -> Releases:
-    nothing = dict.fromkeys(("clip_quantile", "calibration", "evaluation", "feature_histogram"))
+    nothing = dict.fromkeys(("clip_quantile", "calibration", "evaluation", "feature_histogram", "placement_counts"))
     update = release("training_update", noise_multiplier=4.0, releases_max=100)
     return SHIPPED.releases.model_copy(update=nothing | {"training_update": update} | changes)
 

@@ -13,7 +13,15 @@ HANDLE = "q3Yx0mVbS1uJ7eHcKf2nPw"
 SENT = {"key_id": "key_none", "digest": "0" * 64, "version": "current", "name": "none.svg"}
 
 # What each role may do at all, by the beginnings of paths: the table is checked against this by hand-written words.
-SUBJECTS_DATA = ("/v1/consents", "/v1/receipts/{", "/v1/dsr", "/v1/decisions", "/v1/ledger", "/v1/audit", "/v1/reports")
+SUBJECTS_DATA = (
+    "/v1/consents",
+    "/v1/receipts/{",
+    "/v1/dsr",
+    "/v1/decisions",
+    "/v1/ledger",
+    "/v1/audit",
+    "/v1/reports/{",
+)
 
 
 def concrete(path: str) -> str:

@@ -32,16 +32,15 @@ def cached() -> Callable[..., Any]:
 
 def _remember(services: Services) -> None:
     reader, known = services.consent, dict[str, tuple[float, Any]]()
-    ask = reader.permit
+    ask = reader.judged
 
-    def permit(session: Any, found: Any, purpose: Any, **more: Any) -> Any:  # noqa: ANN401 - whatever the service takes
-        name = "" if found is None else found.handle
-        held = known.get(name)
+    def judged(handle: str, state: Any, purpose: Any) -> Any:  # noqa: ANN401 - whatever the service takes
+        held = known.get(handle)
         if held is None or time.monotonic() - held[0] > CACHE_S:
-            known[name] = held = (time.monotonic(), ask(session, found, purpose, **more))
+            known[handle] = held = (time.monotonic(), ask(handle, state, purpose))
         return held[1]
 
-    reader.permit = permit  # type: ignore[method-assign]
+    reader.judged = judged  # type: ignore[method-assign]
 
 
 def _named(app: Callable[..., Any]) -> Callable[..., Any]:

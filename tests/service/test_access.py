@@ -27,7 +27,7 @@ def test_every_role_at_every_endpoint(world: World) -> None:
     for (method, path), allowed in security.ACCESS.items():
         for role, headers in held.items():
             answer = world.http.request(method, concrete(path), headers=headers)
-            title = answer.json().get("title") if answer.headers["content-type"].endswith("json") else None
+            title = answer.json().get("title") if answer.headers.get("content-type", "").endswith("json") else None
             refused = answer.status_code == 403 and title == "NotAllowed"
             if (method, path) == ("POST", "/v1/api-keys/{key_id}/rotate") and role in allowed:
                 continue  # of their own key only; tested below
@@ -77,7 +77,12 @@ def test_what_is_not_in_the_table_is_open_to_nobody(world: World) -> None:
 
 def test_an_endpoint_without_roles_stops_the_start() -> None:
     with pytest.raises(RuntimeError, match="forgotten"):
-        security.check_complete({"paths": {"/v1/forgotten": {"get": {}}}})
+        security.check_complete({("GET", "/v1/forgotten")})
+
+
+def test_the_published_document_names_the_endpoints_of_the_table(world: World) -> None:
+    paths = world.app.openapi()["paths"]
+    assert {(method.upper(), path) for path, item in paths.items() for method in item} == set(security.ACCESS)
 
 
 def test_nothing_goes_past_the_table(world: World) -> None:
@@ -236,18 +241,15 @@ def test_quotas_are_read_strictly() -> None:
 def test_the_hot_path_writes_what_durability_demands_and_no_more(furnished: World) -> None:
     """One transaction for a backend; for a device one more, for its nonce."""
     device, shop = furnished.consenting(), furnished.key(Role.APP_BACKEND)
+    said, engine = list[str](), furnished.services.database.engine
+    engine.dispose()
+    event.listen(engine, "connect", lambda connection, _: connection.set_trace_callback(said.append))
     furnished.decide(device.handle, shop)  # notes the key's day of use
-    began: list[str] = []
-
-    def note(connection: object) -> None:
-        options = connection.get_execution_options()  # type: ignore[attr-defined]
-        began.append(str(options.get("reticent_begin", "IMMEDIATE")))
-
-    event.listen(furnished.services.database.engine, "begin", note)
     for headers, writes in ((shop, 1), (device.headers, 2)):
-        began.clear()
+        said.clear()
         assert furnished.decide(device.handle, headers)["mode"] == "on_device"
-        assert began.count("IMMEDIATE") == writes, began
+        assert said.count("BEGIN IMMEDIATE") == writes, said
+        assert said.count("COMMIT") >= writes
 
 
 def test_who_acted_is_named_for_persons_only() -> None:

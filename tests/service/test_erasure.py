@@ -18,6 +18,7 @@ from common.privacy.recompute import recompute_epsilon
 from common.taxonomy import LogKind, Purpose, RequestKind, RequestStatus, Role, Task
 from common.transparency import tree
 from common.wire.documents import open_document
+from common.wire.pick import Pick
 from common.wire.requests import RequestAcknowledgement, prove_identity
 from policies.budget import PlannedRelease
 from policies.releases import segments_of
@@ -27,6 +28,7 @@ from server.dashboard.desk import Desk
 from server.dashboard.sessions import Visitor
 from server.ledger.check import verify
 from server.ledger.repository import pseudonym
+from server.picks.service import PickClaim
 from server.rounds.consent import RoundConsent
 from server.settings import RoundConsentRule
 from server.storage import Database
@@ -62,7 +64,7 @@ class Lived:
 
 
 def live(world: World) -> Lived:
-    """Enrol, consent, withdraw, place ads, take part in training, ask for data, be looked up by an officer."""
+    """Enrol, consent, withdraw, see ads, pick privately, train, ask for data, be looked up by an officer."""
     device = world.enrol()
     everything = dict.fromkeys(Purpose, "given")
     for _ in range(1):
@@ -78,6 +80,9 @@ def live(world: World) -> Lived:
     for number in range(ROUNDS):
         barred = world.services.ledger.reserve("run-0", f"{device.handle[:4]}/{number}", one_round(world), [identity])
         assert not barred
+    with world.services.database.write() as session:
+        pick = Pick(slot_group="default", epoch=1, index=1, epsilon=1.0, list_hash="0" * 64)
+        assert world.services.picks.charge(session, [PickClaim(device.handle, pick)]) == [None]
     submit(world, device, "access")
     submit(world, device, "objection")
     officer = world.key(Role.PRIVACY_OFFICER, holder="ana")

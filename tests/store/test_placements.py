@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from client.store.keys import DeviceId, KeyStore
-from client.store.placements import KEPT_MAX, PlacedAd, Placements, SignalEffect
+from client.store.placed import PlacedAd, SignalEffect
+from client.store.placed_file import PlacedFile
+from client.store.placements import KEPT_MAX, Placements
 from common.errors import DeviceErased, VaultCorrupt
 
 ANNA, BERT = DeviceId("anna"), DeviceId("bert")
@@ -45,7 +47,7 @@ def home(tmp_path: Path) -> Home:
     keys = KeyStore(tmp_path / "keys")
     keys.create(ANNA)
     keys.create(BERT)
-    return Home(tmp_path / "placements.db", keys, Placements(tmp_path / "placements.db", keys))
+    return Home(tmp_path / "placements.db", keys, Placements(PlacedFile(tmp_path / "placements.db", keys)))
 
 
 def test_what_was_written_is_read_newest_first_and_by_its_device_alone(home: Home) -> None:

@@ -1,4 +1,7 @@
-"""The durable path of a decision."""
+"""The durable path of a decision: its propensity and its arm."""
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "decision_path"
 down_revision = "campaigns_crud"
@@ -7,8 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.add_column("decision", sa.Column("propensity", sa.Float(), nullable=True))
+    op.add_column("decision", sa.Column("experiment", sa.String(64), nullable=True))
+    op.add_column("decision", sa.Column("arm", sa.String(64), nullable=True))
 
 
 def downgrade() -> None:
-    pass
+    for name in ("arm", "experiment", "propensity"):
+        op.drop_column("decision", name)

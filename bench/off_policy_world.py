@@ -25,13 +25,16 @@ class World:
 
     @property
     def value(self) -> float:
+        """Expected reward per turn under the target policy."""
         return float((self.contexts[:, None] * self.target * self.truth).sum())
 
     @property
     def logged_value(self) -> float:
+        """The same under the logging policy."""
         return float((self.contexts[:, None] * self.logging * self.truth).sum())
 
     def draw(self, turns: int, rng: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
+        """A log of the logging policy: contexts x, actions a, rewards r."""
         x = rng.choice(len(self.contexts), turns, p=self.contexts)
         a = (self.logging.cumsum(1)[x] < rng.random((turns, 1))).sum(1)
         r = (rng.random(turns) < self.truth[x, a]).astype(float)
@@ -40,7 +43,8 @@ class World:
     def sample(
         self, log: dict[str, npt.NDArray[np.generic]], *, prior_strength: float = 100.0, responses: bool = True
     ) -> Sample:
-        x, a, r = log["x"], log["a"], log["r"]
+        """A log seen from the target; ``responses``: whether its model knows Y, so that it knows contexts."""
+        x, a, r = log["x"].astype(np.int64), log["a"].astype(np.int64), log["r"].astype(np.float64)
         turns, actions = len(x), self.truth.shape[1]
         folds = reward_model.folds_of(np.arange(turns))
         scores = self.responses if responses else np.zeros_like(self.responses)
@@ -48,6 +52,7 @@ class World:
         pairs = np.repeat(np.arange(turns), actions)
         every = np.tile(np.arange(actions), turns)
         predicted = model.predict(folds[pairs], every, scores[x].ravel()).reshape(turns, actions)
+        demand = (self.target * (scores if responses else 1.0))[x].mean(0)
         return Sample(
             rewards=r,
             weights=(self.target / self.logging)[x, a],
@@ -56,10 +61,12 @@ class World:
             before=np.ones(turns),
             clusters=np.arange(turns),
             idle=np.zeros(turns),
+            model_effect=reward_model.effects(a, scores[x, a], r, demand, prior_strength=prior_strength),
         )
 
 
 def softmax(scores: Floats) -> Floats:
+    """Row by row."""
     weights = np.exp(scores - scores.max(1, keepdims=True))
     return np.asarray(weights / weights.sum(1, keepdims=True))
 

@@ -1,0 +1,1 @@
+"""What a device contributes to measurements of placements: bounded counts of one day. Read here, sent by the door."""

@@ -1,0 +1,1 @@
+"""Experiments on placements: who is in which arm, what their results say, what should follow. Pure."""

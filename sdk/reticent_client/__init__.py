@@ -1,0 +1,31 @@
+"""Typed client of a Reticent service for app backends: placements, their follow-ups, and consent.
+
+Holds no state about anybody: what it is told goes into one request and nowhere else.
+"""
+
+from reticent_client.answers import Accepted, Consent, Creative, Decision, Notice, Position, Receipt, Verdict, Why
+from reticent_client.calls import Signals, Slot
+from reticent_client.client import AsyncClient, Client
+from reticent_client.errors import Problem, ReticentClientError, UnexpectedAnswer, Unreachable
+from reticent_client.flow import Patience
+
+__all__ = [
+    "Accepted",
+    "AsyncClient",
+    "Client",
+    "Consent",
+    "Creative",
+    "Decision",
+    "Notice",
+    "Patience",
+    "Position",
+    "Problem",
+    "Receipt",
+    "ReticentClientError",
+    "Signals",
+    "Slot",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "Verdict",
+    "Why",
+]

@@ -1,0 +1,162 @@
+"""g made ready. Owns what of g does not depend on one decision, and the rest of it, with the answers of g itself.
+
+Filters, scores and order are the same for every request about the same page at the same time; a decision adds its id
+(ties, pacing, exploration) and its slots. What is left to do then grows with the positions, not with the catalogue.
+``policies.placement.decide`` stays the definition: a test holds both to the same answers on random catalogues.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from common.wire.messages import Creative, SlotRequest
+from policies.placement.assignment import assign
+from policies.placement.decide import filtered
+from policies.placement.document import GreedyStrategy, PlacementPolicy, ThresholdStrategy, TopKStrategy
+from policies.placement.inputs import Inputs
+from policies.placement.pacing import paced
+from policies.placement.protocol import Placement, PlacementReason, Scored, ScoreFunction, positions
+from policies.placement.scoring import scored
+from policies.placement.strategies import floor_of, pool_of
+from policies.placement.tie_break import stable_hash
+
+_CERTAIN: Final = (GreedyStrategy, ThresholdStrategy, TopKStrategy)
+_SHAPES_HELD: Final = 100
+
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """Placements that many decisions share, as those that hang on nothing but the slots do.
+
+    Attributes:
+        placements: the answer of g.
+        parts: what an encoder made of them, by what it made it for.
+    """
+
+    placements: tuple[Placement, ...]
+    parts: dict[Hashable, tuple[bytes, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Candidates by score, best first, in groups of equals.
+
+    Attributes:
+        policy: the document.
+        inputs: all but the pacing, which is tossed per decision.
+        groups: equal scores, in the order of the catalogue.
+        until: seconds since the epoch from which a creative begins or ends to be shown; the board holds before it.
+        certain: no chance in it, and no frequency cap by which one position takes another's candidates away.
+        pool: how many of the best take part; None for all.
+        floor: the least score that the document lets be shown.
+    """
+
+    policy: PlacementPolicy
+    inputs: Inputs
+    groups: tuple[tuple[Scored, ...], ...]
+    until: float
+    certain: bool
+    pool: int | None
+    floor: float
+    _shapes: dict[tuple[tuple[str, int], ...], Shape] = field(default_factory=dict)
+
+    def shape(self, slots: Sequence[SlotRequest], pacing: Mapping[str, float]) -> Shape | None:
+        """The placements for these slots, where no decision's id can change them."""
+        if pacing or not self.certain:
+            return None
+        key = tuple([(slot.slot_id, slot.count) for slot in slots])
+        found = self._shapes.get(key)
+        if found is None:
+            count = sum(slot.count for slot in slots)
+            if any(len(tied) > 1 for tied in itertools.islice(self.groups, count)) or len(self._shapes) >= _SHAPES_HELD:
+                return None
+            found = self._shapes[key] = Shape(self.decide(slots, salt="", pacing={}, floors={}))
+        return found
+
+    def decide(
+        self, slots: Sequence[SlotRequest], *, salt: str, pacing: Mapping[str, float], floors: Mapping[str, float]
+    ) -> tuple[Placement, ...]:
+        """A = g(Y) for one decision.
+
+        Raises:
+            NonFiniteValue, OutOfRange: ``floors`` or ``pacing`` are not what they must be.
+        """
+        wanted = positions(slots)
+        certain = self.certain and not floors
+        enough, pool = len(wanted) if certain else None, self.pool
+        if pool is not None and (enough is None or pool < enough):
+            enough = pool
+        ranked = self._ranked(enough, salt, pacing)
+        if certain:
+            return _in_turn(wanted, ranked, self.floor)
+        inputs = replace(self.inputs, floors=floors) if floors else self.inputs
+        return tuple(turn.placement for turn in assign(self.policy, ranked, slots, inputs, salt))
+
+    def _ranked(self, enough: int | None, salt: str, pacing: Mapping[str, float]) -> list[Scored]:
+        """The best of those whose campaigns take part, ties by stable hash; all of them unless fewer are enough."""
+        found: list[Scored] = []
+        for tied in self._serving(salt, pacing) if pacing else self.groups:
+            if len(tied) == 1:
+                found.append(tied[0])
+            else:
+                found += sorted(tied, key=lambda s: stable_hash(salt, s.creative.creative_id))
+            if enough is not None and len(found) >= enough:
+                return found[:enough]
+        return found
+
+    def _serving(self, salt: str, pacing: Mapping[str, float]) -> Iterator[tuple[Scored, ...]]:
+        """The groups without the campaigns that sit this decision out; a coin is tossed where one is met first."""
+        coins: dict[str, bool] = {}
+        for tied in self.groups:
+            left = []
+            for one in tied:
+                campaign = self.inputs.campaign_of(one.creative)
+                if campaign in pacing and campaign not in coins:
+                    only = replace(self.inputs, pacing={campaign: pacing[campaign]})
+                    coins[campaign] = bool(paced((one.creative,), only, salt))
+                if coins.get(campaign, True):
+                    left.append(one)
+            if left:
+                yield tuple(left)
+
+
+def board(policy: PlacementPolicy, creatives: Sequence[Creative], score: ScoreFunction, inputs: Inputs) -> Board:
+    """Make g ready.
+
+    Args:
+        policy: the document.
+        creatives: the whole catalogue.
+        score: gives candidates their scores Y; called once.
+        inputs: what g is told beside them; its pacing is not used.
+
+    Raises:
+        ShapeMismatch, NonFiniteValue, OutOfRange: ``score`` or ``inputs`` are not what they must be.
+    """
+    told = replace(inputs, pacing={}, floors={})
+    left, _ = filtered(policy, creatives, told, "")
+    best_first = sorted(scored(left, score(left), policy.score, told), key=lambda s: -s.score)
+    groups = tuple(tuple(equals) for _, equals in itertools.groupby(best_first, key=lambda s: s.score))
+    edges = (edge for c in creatives for edge in (c.starts_at, c.ends_at) if edge is not None and edge > told.now)
+    capped = bool(policy.caps) or any(creative.caps for creative in left)
+    certain = isinstance(policy.strategy, _CERTAIN) and not capped
+    return Board(policy, told, groups, min(edges, default=math.inf), certain, pool_of(policy), floor_of(policy))
+
+
+def _in_turn(wanted: Sequence[tuple[str, int]], ranked: Sequence[Scored], floor: float) -> tuple[Placement, ...]:
+    """The best left for every position, as long as it reaches the floor: what strategies without chance do."""
+    left, turns = iter(ranked), []
+    best = next(left, None)
+    for slot_id, position in wanted:
+        if best is None:
+            turns.append(Placement(slot_id, position, None, None, 1.0, PlacementReason.NO_CANDIDATE))
+        elif best.score < floor:
+            turns.append(Placement(slot_id, position, None, None, 1.0, PlacementReason.BELOW_THRESHOLD))
+        else:
+            chosen = PlacementReason.CHOSEN
+            turns.append(Placement(slot_id, position, best.creative.creative_id, best.score, 1.0, chosen))
+            best = next(left, None)
+    return tuple(turns)

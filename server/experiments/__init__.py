@@ -1,0 +1,1 @@
+"""Experiments, changes that two people agree on, and which placement policy is in force."""
