@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, TypeAdapter, model_validator
 
 from common.taxonomy import ChangeKind, Metric
 from common.wire.base import ShortText
@@ -28,7 +28,7 @@ class ArmDraft(BaseModel):
 
     model_config = _STRICT
     name: Name
-    share: int = Field(ge=1, le=SHARES)
+    share: StrictInt = Field(ge=1, le=SHARES)
     policy_text: PolicyText
 
     def sealed(self) -> ExperimentArm:
@@ -44,8 +44,8 @@ class ExperimentDraft(BaseModel):
     kind: Literal[ChangeKind.EXPERIMENT] = ChangeKind.EXPERIMENT
     experiment_id: Name
     arms: Annotated[tuple[ArmDraft, ...], Field(min_length=2, max_length=8)]
-    starts_at: int | None = Field(default=None, ge=0, le=2**40, description="None: when it is approved.")
-    length_s: int = Field(ge=60, le=366 * 86_400, description="How long it runs, in seconds.")
+    starts_at: StrictInt | None = Field(default=None, ge=0, le=2**40, description="None: when it is approved.")
+    length_s: StrictInt = Field(ge=60, le=366 * 86_400, description="How long it runs, in seconds.")
     reward: Literal[Metric.CLICKS, Metric.CONVERSIONS] = Metric.CLICKS
     method: Literal["fixed_horizon", "sequential"] = "sequential"
 
@@ -71,7 +71,7 @@ class BudgetChange(BaseModel):
     model_config = _STRICT
     kind: Literal[ChangeKind.BUDGET] = ChangeKind.BUDGET
     campaign_id: ShortText
-    budget_micros: int = Field(ge=0, le=10**15)
+    budget_micros: StrictInt = Field(ge=0, le=10**15)
 
 
 AnyChange = Annotated[PolicyChange | ExperimentDraft | CreativeChange | BudgetChange, Field(discriminator="kind")]

@@ -16,7 +16,8 @@ from server.storage import Transaction
 
 CAP: Final = "cap"
 """The bound over all purposes of a line; a quota has its purpose's name."""
-PURPOSES: Final = tuple(dict.fromkeys(kind.purpose for kind in ReleaseKind))
+PURPOSES: Final = tuple(dict.fromkeys(kind.purpose for kind in ReleaseKind if kind is not ReleaseKind.PRIVATE_PICK))
+"""Picks have a ledger, a line and a cap of their own."""
 BoundKey = tuple[PrivacyUnit, str]
 
 

@@ -7,13 +7,25 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
+from pydantic import BeforeValidator
 
 from server.api.deps import ServicesDep
 from server.api.security import Caller
 from server.measurement.schemas import CampaignReport, GroupReport, campaign_csv
 
 router = APIRouter(tags=["results"])
-Day = Annotated[dt.date | None, Query(description="UTC; by default the thirty days that end yesterday.")]
+
+
+def _written(day: object) -> object:
+    """A day as people write it; a number is none, though a date could be made of it."""
+    if isinstance(day, str):
+        return dt.date.fromisoformat(day)
+    return day
+
+
+Day = Annotated[
+    dt.date | None, BeforeValidator(_written), Query(description="UTC; by default the thirty days that end yesterday.")
+]
 _FILE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/csv": {}}, "description": "The report."}}
 
 

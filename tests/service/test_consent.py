@@ -151,7 +151,7 @@ def test_one_bad_purpose_stores_nothing(world: World) -> None:
     assert states(world, device.headers)["train.local"][0] == "unknown"
 
 
-@pytest.mark.parametrize("extra", [{"email": "a@b.example"}, {"name": "Wei"}, {"birth_date": "2001-01-01"}])
+@pytest.mark.parametrize("extra", [{"email": "a@b.example"}, {"full_name": "Wei"}, {"birth_date": "2001-01-01"}])
 def test_enrolment_accepts_nothing_that_says_who_it_is(world: World, extra: dict[str, str]) -> None:
     body = {"public_key": "A" * 43, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"} | extra
     answer = world.http.post("/v1/subjects", json=body)
