@@ -12,7 +12,7 @@ from common.wire.base import ShortText
 from common.wire.experiments import SHARES, ExperimentArm, Name
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-PolicyText = Annotated[str, Field(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$")]
+PolicyText = Annotated[str, Field(min_length=1, max_length=16_384, pattern=r"^[^\x00]*$")]
 
 
 class PolicyChange(BaseModel):
