@@ -11,7 +11,7 @@ empty :=
 space := $(empty) $(empty)
 unmarked := not ($(subst $(space), or ,$(marked)))
 # An empty selection (pytest's exit 5) is said, not failed: a marker may wait for its first test.
-only = $(pytest) $(2) -m $(1) || { [ $$? -eq 5 ] && echo "No test carries the marker $(1) yet."; }
+only = $(pytest) -m $(1) || { [ $$? -eq 5 ] && echo "No test carries the marker $(1) yet."; }
 
 # No part of a run may phone home.
 export FLWR_TELEMETRY_ENABLED := 0
@@ -61,7 +61,7 @@ format: setup ## Let ruff mend what it can
 	@$(bin)/ruff format .
 
 test-slow: setup ## What takes minutes: the tutorial as written, ten thousand steps of consent, fifty processes
-	@$(call only,slow,-n $(WORKERS))
+	@$(call only,slow)
 
 test-simulation: setup ## Flower's simulation engine (Ray listens on every interface)
 	@$(call only,simulation)
