@@ -160,6 +160,7 @@ def without_proofs() -> dict[str, Any]:
 
 SCHEMA: Final = schemathesis.openapi.from_dict(without_proofs())
 answered: Counter[str] = Counter()
+asked: set[tuple[str, str]] = set()
 
 
 @SCHEMA.parametrize()
@@ -176,6 +177,7 @@ def test_requests_of_every_form_get_what_the_document_names(case: schemathesis.C
     answer = callers.world.http.request(case.method, str(raw.url), content=body, headers=own | headers)
     callers.look(own, answer.status_code)
     answered[f"{answer.status_code}"] += 1
+    asked.add((case.method, path))
     refused_first = answer.status_code in {401, 403, 404, 412, 413}
     excluded = [openapi_checks.negative_data_rejection] if path in LENIENT or refused_first else []
     case.validate_response(answer, checks=CHECKS, excluded_checks=excluded)
@@ -210,7 +212,7 @@ def test_the_requests_were_of_every_kind() -> None:
     if not answered:
         pytest.skip("the requests were made by another process")
     print(dict(sorted(answered.items())))  # noqa: T201 - how often which status came, for whoever reads the run
-    assert sum(answered.values()) > 20 * len(list(operations()))
-    assert answered["200"] > 100
-    assert answered["422"] > 100
+    assert sum(answered.values()) > 20 * len(asked)  # this process had its share of the operations
+    assert answered["200"] > len(asked)
+    assert answered["422"] > len(asked)
     assert Purpose.TRAIN_LOCAL.value in text(DOCUMENT)
