@@ -3,17 +3,19 @@
     python -m bench.decisions [--rounds 5] [--seconds 2] [--out FILE]
 
 All servers run at once, each on core 0; the load comes from core 1 (``wrk``, 64 connections, one body per person and
-page), in alternating rounds, so that what else the machine does falls on all of them. The service does all of its
-work: key, limits, consent of the person re-read in the committing transaction, g over 200 creatives of 10 campaigns
-with pacing coins and an experiment's arm where there are any, tokens, and a commit with full sync before the answer.
+page), in alternating rounds, so that what else the machine does falls on all of them. The sequencer, which commits for
+all workers, shares core 1 with the load. The service does all of its work: key, limits, consent of the person re-read
+in the committing transaction, g over 200 creatives of 10 campaigns with frequency caps, pacing coins (half of the
+campaigns are paced) and the arm of a running experiment, tokens, and a commit with full sync before the answer.
 
 * ``refused``: people who said no: contextual answers with tokens. This is the row that the bar is about.
 * ``given``: people who said yes: a signed permit (Ed25519) for the device instead of tokens.
 * ``nobody``: requests without a handle.
 
-Figures: requests per second, CPU of the server per request (utime + stime of its processes), both as ratios to the bare
-endpoint in the same round (median over rounds); latency at half of the own maximum with Poisson arrivals
-(``bench/poisson.c``, compiled here), measured from the scheduled arrival; and the same with two workers on both cores.
+Figures: requests per second and CPU of the workers per request (utime + stime), as ratios to the bare endpoint in the
+same round (median over rounds); the sequencer's CPU per request beside it, and the ratio with it; latency at half of
+the own maximum with Poisson arrivals (``bench/poisson.c``, compiled here), measured from the scheduled arrival; and the
+same with two workers on both cores.
 The control, one ORM session per request, is measured for what it is worth. Exit status 1 below the bar.
 """
 
@@ -66,9 +68,15 @@ class Server:
     port: int
     pid: int
 
-    def cpu_s(self) -> float:
-        """CPU seconds of the server and its workers so far."""
-        return sum(_ticks(pid) for pid in [self.pid, *_children(self.pid)]) * _TICK_S
+    def cpu_s(self) -> tuple[float, float]:
+        """CPU seconds of the server with its workers, and of the sequencer, so far."""
+        everybody, sequencing = _tree(self.pid), set(self.sequencers())
+        own = sum(_ticks(pid) for pid in everybody if pid not in sequencing)
+        return own * _TICK_S, sum(_ticks(pid) for pid in sequencing) * _TICK_S
+
+    def sequencers(self) -> list[int]:
+        """Those of its processes that commit."""
+        return [pid for pid in _tree(self.pid) if b"server.decisions.sequencer" in _command(pid)]
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ class Round:
 
     per_s: float
     cpu_us: float
+    commit_us: float
     bad: int
 
 
@@ -121,10 +130,11 @@ class Load:
             [*command, str(self._folder / f"{kind}.lua"), f"http://127.0.0.1:{server.port}"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        spent = server.cpu_s() - before
+        after = server.cpu_s()
         found = json.loads(told.rpartition("RESULT ")[2])
         requests = max(1, found["requests"])
-        return Round(requests / (found["us"] / 1e6), spent / requests * 1e6, found["bad"])
+        own, commit = ((b - a) / requests * 1e6 for a, b in zip(before, after, strict=True))
+        return Round(requests / (found["us"] / 1e6), own, commit, found["bad"])
 
     def half(self, server: Server, kind: str, rate: float, seed: int) -> Latency | None:
         """Open loop at a rate; None without a C compiler."""
@@ -161,7 +171,10 @@ def serving(app: str, state: Path, *, workers: int = 1, core: str = "0") -> Iter
     )  # fmt: skip
     try:
         _wait(port, process)
-        yield Server(f"{app}{workers if workers > 1 else ''}", port, process.pid)
+        server = Server(f"{app}{workers if workers > 1 else ''}", port, process.pid)
+        if app == "real":
+            _apart(server, {1} if workers == 1 else {0, 1})
+        yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -224,6 +237,7 @@ def _ratios(pairs: Sequence[tuple[Round, Round]]) -> dict[str, Any]:
         name: {
             "per_s": middle(pair[index].per_s for pair in pairs),
             "cpu_us": middle(pair[index].cpu_us for pair in pairs),
+            "commit_us": middle(pair[index].commit_us for pair in pairs),
         }
         for index, name in enumerate(("bare", "real"))
     }
@@ -231,19 +245,22 @@ def _ratios(pairs: Sequence[tuple[Round, Round]]) -> dict[str, Any]:
         **sides,
         "x_per_s": middle(real.per_s / bare.per_s for bare, real in pairs),
         "x_cpu": middle(bare.cpu_us / real.cpu_us for bare, real in pairs),
+        "x_cpu_with_commits": middle(bare.cpu_us / (real.cpu_us + real.commit_us) for bare, real in pairs),
         "rounds": len(pairs),
     }
 
 
 def table(found: Mapping[str, Any]) -> str:
     """What people read."""
-    lines = [f"{'':14}{'bare req/s':>12}{'req/s':>10}{'x':>7}{'bare us':>10}{'CPU us':>10}{'x':>7}"]
+    heads = ("bare req/s", "req/s", "x", "bare us", "CPU us", "x", "sequencer", "x of both")
+    lines = [f"{'':12}" + "".join(f"{head:>11}" for head in heads)]
     for name in (*KINDS, "naive", "two_workers"):
         if name in found:
             one = found[name]
             lines.append(
-                f"{name:14}{one['bare']['per_s']:12.0f}{one['real']['per_s']:10.0f}{one['x_per_s']:7.2f}"
-                f"{one['bare']['cpu_us']:10.0f}{one['real']['cpu_us']:10.0f}{one['x_cpu']:7.2f}"
+                f"{name:12}{one['bare']['per_s']:11.0f}{one['real']['per_s']:11.0f}{one['x_per_s']:11.2f}"
+                f"{one['bare']['cpu_us']:11.0f}{one['real']['cpu_us']:11.0f}{one['x_cpu']:11.2f}"
+                f"{one['real']['commit_us']:11.0f}{one['x_cpu_with_commits']:11.2f}"
             )
     if found.get("half_load"):
         half = found["half_load"]
@@ -286,6 +303,31 @@ def _ticks(pid: int) -> int:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
     return 0
+
+
+def _apart(server: Server, cores: set[int]) -> None:
+    """Wait for the sequencer, and put it where the load is."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found = server.sequencers()
+        for pid in found:
+            os.sched_setaffinity(pid, cores)
+        if found:
+            time.sleep(2)  # until the workers have found it
+            return
+        time.sleep(0.2)
+    raise RuntimeError("there is no sequencer")
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    return [pid, *(one for child in _children(pid) for one in _tree(child))]
+
+
+def _command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _children(pid: int) -> list[int]:

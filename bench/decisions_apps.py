@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -26,9 +27,10 @@ from server.api.app import create_app
 from server.api.services import Services
 from server.consent import repository as subjects
 from server.controls import repository as controls
+from server.decisions.committing import Entry, Outcome
 from server.decisions.draft import Draft
 from server.decisions.in_force import InForce
-from server.decisions.journal import Entry, Journal, Outcome
+from server.decisions.journal import Journal
 from server.decisions.request import DecisionRequest
 from server.decisions.schemas import DecisionAnswer
 from server.decisions.seen import read_sqlite
@@ -53,6 +55,7 @@ def naive() -> Callable[..., Any]:
 
 def behind() -> Callable[..., Any]:
     """Answers that do not wait for their commit."""
+    os.environ["RETICENT_SEQUENCER"] = "off"
     app = create_app()
     services: Services = app.state.services
     services.decisions.journal.__class__ = _Behind
@@ -117,15 +120,18 @@ class _Behind(Journal):
     def submit(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Judge by what is committed now, and leave the row for later."""
         done: asyncio.Future[None] = loop.create_future()
-        with closing(self._database.engine.raw_connection()) as connection:
-            cursor = cast("Any", connection.cursor())
-            keys = [] if entry.key_hash is None else [entry.key_hash]
-            handles = [] if entry.handle is None else [entry.handle]
-            seen = read_sqlite(cursor, handles, keys, int(self._clock()))
-        entry.verdict, entry.known = entry.judge(seen), True
-        entry.outcome = Outcome.OUTDATED if entry.verdict is None else Outcome.RECORDED
+        committer = cast("Any", self._committer)
+        ask = entry.ask
+        with closing(committer._database.engine.raw_connection()) as connection:  # noqa: SLF001 - the control knows what it breaks
+            keys = [] if ask.key_hash is None else [ask.key_hash]
+            handles = [] if ask.handle is None else [ask.handle]
+            seen = read_sqlite(cast("Any", connection.cursor()), handles, keys, int(time.time()))
+        found, entry.known = committer._judge.verdict(ask, entry.under, seen), True  # noqa: SLF001 - likewise
+        entry.outcome = Outcome.OUTDATED if found is None else Outcome.RECORDED
+        if found is not None:
+            entry.verdict, entry.jurisdiction = found
         done.set_result(None)
-        if entry.verdict is not None and self._add(entry):
+        if found is not None and self._add(entry):
             threading.Timer(BEHIND_S, self._begin).start()
         return done
 

@@ -71,7 +71,10 @@ def document() -> PrivacyBudgetPolicy:
     """The house's budget with room for every round, so that what is measured is charging and not refusing."""
     shipped = loader.load(prove=False).policies.privacy_budget
     lines = tuple(line.model_copy(update={"epsilon_cap": 1e6, "quotas": {}}) for line in shipped.lines)
-    return shipped.model_copy(update={"lines": lines, "profile": Profile.LAYERED})
+    update = shipped.releases.training_update.model_copy(update={"releases_max": 1_000_000})
+    releases = shipped.releases.model_copy(update={"training_update": update, "clip_quantile": update})
+    changes = {"lines": lines, "profile": Profile.LAYERED, "rounds_max": 1_000_000, "releases": releases}
+    return shipped.model_copy(update=changes)
 
 
 def planned(policy: PrivacyBudgetPolicy) -> list[PlannedRelease]:

@@ -2,8 +2,9 @@
 
 Cohorts are drawn from a population in which people differ; each device's counts are bounded and scaled as on a device,
 rounded to the grid, summed, and given the noise of a real sum under the shipped privacy budget (Skellam, whose shares
-add up to Skellam). Intervals and thresholds are those that the service applies. Control: the same intervals computed as
-if noisy counts were exact.
+add up to Skellam). Intervals and thresholds are those that the service applies. Two controls: the same intervals
+computed as if noisy counts were exact; and, of what is shown, intervals that do not know that it was chosen by its own
+noisy value.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from common.errors import PolicyError
 from common.measurement.estimates import Interval, Noisy, total
 from common.measurement.layout import Block, blocks, plan_length, read_sum
+from common.measurement.shown import Rate, shown_total
 from common.privacy.randomness import SimulationNoise
 from common.taxonomy import Dimension, Metric
 from common.wire.measurement import Cut, MeasurementPlan
@@ -34,8 +36,12 @@ VIEWS_A_DEVICE: Final = (2.5, 0.8, 0.25, 0.08, 0.02, 0.005)
 """Mean views of each campaign by a device and day: from one that everybody sees to one that hardly anybody does."""
 CLICK_RATE: Final = 0.02
 CONVERSION_RATE: Final = 0.25
+POPULATIONS: Final = 5
+"""Times 400,000 people, from which true rates are counted."""
 Floats = npt.NDArray[np.float64]
 FIGURES: Final = ("clicks", "click_rate", "conversion_rate")
+REPORTS: Final = {1: 1, 7: 2}
+"""Days of a report, and which part of the runs it gets."""
 RESULTS: Final = Path(__file__).with_name("results") / "measurement.json"
 
 
@@ -125,12 +131,22 @@ def rows(world: World, summed: Floats) -> dict[str, Counted]:
     return {name: Counted(sums, world.rules.bounds, Dimension.CAMPAIGN) for name, sums in found.items()}
 
 
-def intervals(row: Counted) -> dict[str, Interval]:
+def intervals(row: Counted, widest: float) -> dict[str, Interval]:
     """Figures of a row, shown or not."""
+    figures = {name: one.plain() for name, one in _rates(row, widest).items()}
+    return {"clicks": total(row.of(Metric.CLICKS)), **figures}
+
+
+def shown(row: Counted, widest: float) -> dict[str, Interval | None]:
+    """What the service shows of a row of enough people."""
+    figures = {name: one.interval() for name, one in _rates(row, widest).items()}
+    return {"clicks": shown_total(row.of(Metric.CLICKS), widest=widest), **figures}
+
+
+def _rates(row: Counted, widest: float) -> dict[str, Rate]:
     return {
-        "clicks": total(row.of(Metric.CLICKS)),
-        "click_rate": row.rate(Metric.CLICKS, Metric.VIEWS, high_max=1.0),
-        "conversion_rate": row.rate(Metric.CONVERSIONS, Metric.CLICKS),
+        "click_rate": row.against(Metric.CLICKS, Metric.VIEWS, widest=widest, high_max=1.0),
+        "conversion_rate": row.against(Metric.CONVERSIONS, Metric.CLICKS, widest=widest),
     }
 
 
@@ -140,15 +156,15 @@ def forgetful(row: Counted) -> Counted:
 
 
 def population_rates(world: World, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """The rates that intervals should hold: of a large population after bounding."""
-    great = replace(world, devices=400_000)
-    counted = {metric: each.sum(0) for metric, each in counts(great, rng).items()}
+    """The rates that intervals should hold: of clicks in a large population after bounding, of conversions exactly."""
+    great, many = replace(world, devices=400_000), len(VIEWS_A_DEVICE)
+    clicks, views = np.zeros((2, many))
+    for _ in range(POPULATIONS):
+        counted = counts(great, rng)
+        clicks += counted[Metric.CLICKS].sum(0)
+        views += counted[Metric.VIEWS].sum(0)
     return {
-        f"c{i}": {
-            "click_rate": float(counted[Metric.CLICKS][i] / counted[Metric.VIEWS][i]),
-            "conversion_rate": float(counted[Metric.CONVERSIONS][i] / counted[Metric.CLICKS][i]),
-        }
-        for i in range(len(VIEWS_A_DEVICE))
+        f"c{i}": {"click_rate": float(clicks[i] / views[i]), "conversion_rate": CONVERSION_RATE} for i in range(many)
     }
 
 
@@ -179,6 +195,8 @@ class Tally:
     Attributes:
         held, forgot: how often the interval held the truth, and how often the control's did, by figure.
         shown, right: how often a figure was shown, and how often what was shown held the truth.
+        unaware: how often it would have, with an interval that does not know that it was chosen.
+        open_below: how often what was shown went down to nothing.
         few, few_shown: reports with fewer devices than the threshold, and those of them that were shown.
         views, reach: what was true.
         noise: of the number of clicks.
@@ -189,6 +207,8 @@ class Tally:
     forgot: Counter[str] = field(default_factory=Counter)
     shown: Counter[str] = field(default_factory=Counter)
     right: Counter[str] = field(default_factory=Counter)
+    unaware: Counter[str] = field(default_factory=Counter)
+    open_below: Counter[str] = field(default_factory=Counter)
     few: int = 0
     few_shown: int = 0
     views: list[float] = field(default_factory=list)
@@ -205,14 +225,17 @@ class Tally:
         self.reach.append(truth["reach"])
         self.noise.append(row.of(Metric.CLICKS).value - truth["clicks"])
         self.sampled.append(truth["clicks"] / max(truth["views"], 1.0))
-        control = intervals(forgetful(row))
-        for figure, interval in intervals(row).items():
+        control, told = intervals(forgetful(row), rules.interval_max), shown(row, rules.interval_max)
+        for figure, interval in intervals(row, rules.interval_max).items():
             holds = interval.low <= truth[figure] <= interval.high
             self.held[figure] += holds
             self.forgot[figure] += control[figure].low <= truth[figure] <= control[figure].high
-            if enough and rules.figure(interval).value is not None:
+            one = told[figure]
+            if enough and one is not None:
                 self.shown[figure] += 1
-                self.right[figure] += holds
+                self.right[figure] += one.low <= truth[figure] <= one.high
+                self.unaware[figure] += holds
+                self.open_below[figure] += one.low == 0
 
     def summary(self) -> dict[str, object]:
         """Shares of all reports."""
@@ -225,6 +248,16 @@ class Tally:
             "coverage": {figure: self.held[figure] / runs for figure in FIGURES},
             "coverage_of_control": {figure: self.forgot[figure] / runs for figure in FIGURES},
             "shown": {figure: self.shown[figure] / runs for figure in FIGURES},
+            "of_what_is_shown": {
+                figure: {
+                    "reports": self.shown[figure],
+                    "coverage": self.right[figure] / self.shown[figure],
+                    "coverage_of_control": self.unaware[figure] / self.shown[figure],
+                    "down_to_nothing": self.open_below[figure] / self.shown[figure],
+                }
+                for figure in FIGURES
+                if self.shown[figure]
+            },
         }
 
 
@@ -279,6 +312,12 @@ def table(found: Mapping[str, Any]) -> str:
             f"{row['views']:>8.0f}{row['reach']:>8.0f}{row['sampling_error_of_click_rate']:>10.1%}"
             f"{row['noise_error_of_click_rate']:>8.1%}{shares}"
         )
+    for name, row in found["campaigns"].items():
+        lines += [
+            f"  {name} {figure}: shown {one['reports']} times, held {one['coverage']:.1%}, control "
+            f"{one['coverage_of_control']:.1%}, down to nothing {one['down_to_nothing']:.0%}"
+            for figure, one in row["of_what_is_shown"].items()
+        ]
     return "\n".join(lines)
 
 
@@ -289,7 +328,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    found = [run(devices=asked.devices, runs=asked.runs // days, days=days) for days in (1, 7)]
+    found = [run(devices=asked.devices, runs=asked.runs // share, days=days) for days, share in REPORTS.items()]
     asked.output.write_text(json.dumps(found, indent=1) + "\n")
     print("\n".join(map(table, found)))
 

@@ -29,7 +29,7 @@ from bench.placement_value import BASKETS, Scores, kept, rules_of, turn_of
 from cli.shows import console, show_table
 from client.population.description import load_description
 from policies.evaluation import reward_model
-from policies.evaluation.estimators import ESTIMATORS, bias_of_model
+from policies.evaluation.estimators import ESTIMATORS, direct_method
 from policies.evaluation.intervals import Estimate
 from policies.evaluation.sample import Sample
 from policies.placement.document import (
@@ -74,7 +74,7 @@ def main() -> int:
     scores = kept(arguments.cache, description.feature_spec(), held, seed=0)
     for name, strategy in TARGETS.items():
         shown = Replayed.of(held, scores, strategy)
-        body["coverage"][f"completejourney, {name}"] = covered(shown.sample, shown.value, arguments.logs)
+        body["coverage"][f"completejourney, {name}"] = covered(shown.judged, shown.value, arguments.logs)
     wheel = arguments.cache / WHEEL
     body["open_bandit"] = (
         {campaign: agreement(wheel, campaign) for campaign in open_bandit.CAMPAIGNS} if wheel.exists() else None
@@ -84,21 +84,28 @@ def main() -> int:
     return report(body)
 
 
-Draw = Callable[[np.random.Generator], Sample]
+Draw = Callable[[np.random.Generator], tuple[Sample, float]]
+"""A log seen from the target, and what its fitted reward model is off by, exactly."""
 
 
 def covered(draw: Draw, truth: float, logs: int) -> dict[str, Any]:
-    """Share of logs whose intervals hold the truth, mean error and mean width, by estimator."""
+    """Share of logs whose intervals hold the truth, mean error and mean width, by estimator; of DM its error alone."""
     found: dict[str, list[Estimate]] = {}
-    warned = 0
+    points, held, warned = [], 0, 0
     for seed in range(logs):
-        sample = draw(np.random.default_rng((43, seed)))
+        sample, off = draw(np.random.default_rng((43, seed)))
         for estimator in ESTIMATORS:
             estimate = estimator(sample)
             found.setdefault(estimate.estimator, []).append(estimate)
-        bias = bias_of_model(sample)
-        warned += bias.low > 0 or bias.high < 0
-    figures: dict[str, Any] = {"truth": truth, "model called wrong": warned / logs}
+        told = direct_method(sample)
+        points.append(told.value - truth)
+        held += told.bias.low <= off <= told.bias.high
+        warned += told.bias.low > 0 or told.bias.high < 0
+    figures: dict[str, Any] = {
+        "truth": truth,
+        "DM": {"error": float(np.mean(points)), "stddev": float(np.std(points))},
+        "DM - DR": {"covered": held / logs, "called wrong": warned / logs},
+    }
     for name, estimates in found.items():
         figures[name] = {
             "covered": float(np.mean([one.low <= truth <= one.high for one in estimates])),
@@ -109,7 +116,7 @@ def covered(draw: Draw, truth: float, logs: int) -> dict[str, Any]:
 
 
 def _made(here: World, *, right: bool) -> tuple[Draw, float]:
-    return lambda rng: here.sample(here.draw(TURNS["made"], rng), responses=right), here.value
+    return lambda rng: here.judged(here.draw(TURNS["made"], rng), responses=right), here.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +156,8 @@ class Replayed:
         """Exact, over all baskets."""
         return float((self.target * self.outcomes).sum(1).mean())
 
-    def sample(self, rng: np.random.Generator) -> Sample:
-        """A log of the logging policy, seen from the target."""
+    def judged(self, rng: np.random.Generator) -> tuple[Sample, float]:
+        """A log of the logging policy, seen from the target, and what its model is off by over all baskets."""
         turns = TURNS["completejourney"]
         x = rng.integers(len(self.outcomes), size=turns)
         a = (self.logging.cumsum(1)[x] < rng.random((turns, 1))).sum(1).clip(max=POOL - 1)
@@ -158,8 +165,9 @@ class Replayed:
         folds, actions = reward_model.folds_of(np.arange(turns)), int(self.products.max()) + 1
         model = reward_model.fit(folds, shown, y, rewards, actions=actions)
         predicted = model.factors[folds[:, None], self.products[x]] * self.responses[x]
-        demand = np.bincount(self.products[x].ravel(), (self.target * self.responses)[x].ravel(), actions) / turns
-        return Sample(
+        asked = np.bincount(self.products.ravel(), (self.target * self.responses).ravel(), actions)
+        off = model.factors @ asked / len(self.outcomes) - self.value
+        sample = Sample(
             rewards=rewards,
             weights=self.target[x, a] / self.logging[x, a],
             model_shown=predicted[np.arange(turns), a],
@@ -167,8 +175,8 @@ class Replayed:
             before=np.ones(turns),
             clusters=np.arange(turns),
             idle=np.zeros(turns),
-            model_effect=reward_model.effects(shown, y, rewards, demand),
         )
+        return sample, float(off[folds].mean())
 
 
 def agreement(wheel: Path, campaign: str) -> dict[str, Any]:
@@ -182,28 +190,32 @@ def agreement(wheel: Path, campaign: str) -> dict[str, Any]:
     for one in found:
         apart = open_bandit.apart(one, truth)
         told[one.estimator] = {"value": one.value, "stderr": one.stderr, "standard_errors_apart": apart}
+    model = direct_method(sample)
+    told["DM"] = {"value": model.value, "DM - DR": [model.bias.value, model.bias.low, model.bias.high]}
     return told
 
 
 def report(body: Mapping[str, Any]) -> int:
-    """Tables; how many intervals of IPS, SNIPS, DR, or of DM where its model is right, miss what they should cover."""
-    names = ["IPS", "SNIPS", "DR", "DM"]
+    """Tables; how many intervals, of whatever is given with one, miss what they should cover."""
+    names = ["IPS", "SNIPS", "calibrated DM", "DR"]
     rows = []
     missed = 0
     for name, figures in body["coverage"].items():
-        cells = []
-        for estimator in names:
+        truth, cells = figures["truth"], []
+        for estimator in (*names, "DM - DR"):
             share = figures[estimator]["covered"]
-            due = estimator != "DM" or "model right" in name
-            missed += due and not COVERED[0] <= share <= COVERED[1]
-            cells.append(f"{share:.1%} ± {figures[estimator]['half_width'] / figures['truth']:.0%}")
-        rows.append([name, f"{figures['truth']:.4f}", *cells, f"{figures['model called wrong']:.0%}"])
+            missed += not COVERED[0] <= share <= COVERED[1]
+            half = figures[estimator].get("half_width")
+            cells.append(f"{share:.1%}" + ("" if half is None else f" ± {half / truth:.0%}"))
+        model = f"{figures['DM']['error'] / truth:+.1%}"
+        rows.append([name, f"{truth:.4f}", *cells, f"{figures['DM - DR']['called wrong']:.0%}", model])
     title = f"Share of {body['logs']} logs whose 95 % interval holds the exact value, ± mean half width over the value"
-    show_table(title, ["truth", "value", *names, "DM called biased"], rows)
+    show_table(title, ["truth", "value", *names, "DM - DR", "DM called wrong", "DM's error"], rows)
     for campaign, told in (body["open_bandit"] or {}).items():
         gaps = [f"{name} {told[name]['standard_errors_apart']:+.2f}" for name in names]
         missed += any(abs(told[name]["standard_errors_apart"]) > 2 for name in names)
-        console.print(f"Open Bandit {campaign}: own {told['own log']['value']:.3%}; SE apart: {', '.join(gaps)}")
+        own = f"own {told['own log']['value']:.3%}, DM {told['DM']['value']:.3%}"
+        console.print(f"Open Bandit {campaign}: {own}; SE apart: {', '.join(gaps)}")
     console.print(
         f"{'pass' if not missed else 'MISSED'}  {COVERED[0]:.0%} to {COVERED[1]:.0%} covered: {missed} missed"
     )

@@ -44,6 +44,12 @@ class World:
         self, log: dict[str, npt.NDArray[np.generic]], *, prior_strength: float = 100.0, responses: bool = True
     ) -> Sample:
         """A log seen from the target; ``responses``: whether its model knows Y, so that it knows contexts."""
+        return self.judged(log, prior_strength=prior_strength, responses=responses)[0]
+
+    def judged(
+        self, log: dict[str, npt.NDArray[np.generic]], *, prior_strength: float = 100.0, responses: bool = True
+    ) -> tuple[Sample, float]:
+        """The same, and what the fitted model is off by: exact, over all contexts."""
         x, a, r = log["x"].astype(np.int64), log["a"].astype(np.int64), log["r"].astype(np.float64)
         turns, actions = len(x), self.truth.shape[1]
         folds = reward_model.folds_of(np.arange(turns))
@@ -52,8 +58,10 @@ class World:
         pairs = np.repeat(np.arange(turns), actions)
         every = np.tile(np.arange(actions), turns)
         predicted = model.predict(folds[pairs], every, scores[x].ravel()).reshape(turns, actions)
-        demand = (self.target * (scores if responses else 1.0))[x].mean(0)
-        return Sample(
+        known = np.broadcast_to(scores, (reward_model.FOLDS, *scores.shape))
+        everywhere = model.factors[:, None, :] * (known if model.by_response else 1.0)
+        off = ((everywhere - self.truth) * self.target * self.contexts[:, None]).sum((1, 2))
+        sample = Sample(
             rewards=r,
             weights=(self.target / self.logging)[x, a],
             model_shown=predicted[np.arange(turns), a],
@@ -61,8 +69,8 @@ class World:
             before=np.ones(turns),
             clusters=np.arange(turns),
             idle=np.zeros(turns),
-            model_effect=reward_model.effects(a, scores[x, a], r, demand, prior_strength=prior_strength),
         )
+        return sample, float(off[folds].mean())
 
 
 def softmax(scores: Floats) -> Floats:

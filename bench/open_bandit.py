@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from policies.evaluation import reward_model
 from policies.evaluation.diagnostics import diagnose
-from policies.evaluation.estimators import ESTIMATORS, ips
+from policies.evaluation.estimators import ESTIMATORS, direct_method, ips
 from policies.evaluation.intervals import Estimate, with_interval
 from policies.evaluation.sample import Sample
 
@@ -82,9 +82,6 @@ def seen_from(log: Log, target: Floats) -> Sample:
         before=np.ones(turns),
         clusters=np.arange(turns),
         idle=np.zeros(turns),
-        model_effect=reward_model.effects(
-            log.items, np.zeros(turns), log.clicks, np.bincount(log.positions, minlength=len(target)) @ target / turns
-        ),
     )
 
 
@@ -112,6 +109,8 @@ def main(wheel: Path) -> None:
             print(
                 f"  {found.estimator:<18} {found.value:.3%} ± {found.stderr:.3%}   apart {apart(found, truth):+.2f} SE"
             )
+        told = direct_method(sample)
+        print(f"  {told.estimator:<18} {told.value:.3%}; {told.warning}")
         wrong = ips(seen_from(uniform, averaged(thompson, items)))
         print(f"  IPS, averaged propensities (wrong) {wrong.value:.3%}, apart {apart(wrong, truth):+.2f} SE")
         shape = diagnose(sample)

@@ -1,9 +1,13 @@
 """Mode 2 on held-out shelves: exact values of a private pick, and the share of mode 1's gain that it keeps.
 
 The device draws once per store and week, from scores at its first basket there, and repeats that answer; the service
-reads it as E[Y | pick] and lets g choose on the whole shelf. Expectations over the draw are exact. Two shares of gain:
-*over uniform* on the list, for the answer shown as it is, which is what theory speaks of (m·(high - low)/D times what
-the best m are worth; it knows no staleness); and *over mode 0* on the whole shelf, for the answer as g uses it.
+reads it as E[Y | pick] and lets g choose on the whole shelf. Expectations over the draw are exact, and equal scores
+are told apart as g does it, in every mode. Shares of gain, each with its theory:
+
+*over uniform*, on the list, for the answer shown as it is: m·(high - low)/D times what the best m are worth (it knows
+no staleness); *over mode 0*, on the whole shelf, for the answer as g uses it. There, theory is the best that any
+reading could do that knows of each candidate its place in the list's contextual order and nothing else: with the
+answer, and without any. What the answer itself can add is the difference of these two.
 """
 
 from __future__ import annotations
@@ -16,9 +20,16 @@ import numpy.typing as npt
 from bench.placement_data import Shelves
 from common.privacy.posterior import posterior
 from common.privacy.top_m import TopM, best_chosen, probabilities, share_kept
+from policies.placement.tie_break import stable_hash
 
 Floats = npt.NDArray[np.float64]
-PERCENT: Final = ("theory, over uniform", "measured, over uniform", "by g, over mode 0")
+PERCENT: Final = (
+    "theory, over uniform",
+    "measured, over uniform",
+    "no answer at best, over mode 0",
+    "theory, over mode 0",
+    "by g, over mode 0",
+)
 
 
 def pick_values(
@@ -41,8 +52,12 @@ def pick_values(
     answer = probabilities(mechanism, drawn[:, :size])
     uniform, best = float(outcome.mean()), _of_best(outcome, personal[listed], 1)
     shown = float((answer * outcome).sum(1).mean())
-    whole = [_first(held, contextual), _first(held, personal)]
-    used = float(_used(held, contextual, answer, mechanism, spread=spread).mean())
+    labels = held.rows.labels.astype(np.float64)
+    served, most = labels[_firsts(held, contextual)], float(labels[_firsts(held, personal)].mean())
+    base, used = float(served.mean()), float(_used(held, contextual, answer, mechanism, spread=spread).mean())
+    order = np.argsort(-contextual[listed], axis=1, kind="stable")
+    told, known = (np.take_along_axis(table, order, axis=1) for table in (answer, outcome))
+    silent, spoken = _readings(told, np.column_stack([known, served]))
     gain = _of_best(outcome, personal[listed], mechanism.chosen) - uniform
     return {
         "m": mechanism.chosen,
@@ -52,8 +67,16 @@ def pick_values(
         "pick by g": used,
         PERCENT[0]: share_kept(mechanism, gain, best - uniform),
         PERCENT[1]: (shown - uniform) / (best - uniform),
-        PERCENT[2]: (used - whole[0]) / (whole[1] - whole[0]),
+        PERCENT[2]: (silent - base) / (most - base),
+        PERCENT[3]: (spoken - base) / (most - base),
+        PERCENT[4]: (used - base) / (most - base),
     }
+
+
+def _readings(answer: Floats, outcome: Floats) -> tuple[float, float]:
+    """Value of the best choice without an answer, and of the best choice for each answer; candidates in columns."""
+    joint = answer.T @ outcome / len(outcome)
+    return float(outcome.mean(0).max()), float(joint.max(1).sum())
 
 
 def _used(held: Shelves, contextual: Floats, answer: Floats, mechanism: TopM, *, spread: float) -> Floats:
@@ -63,18 +86,26 @@ def _used(held: Shelves, contextual: Floats, answer: Floats, mechanism: TopM, *,
         rows = slice(int(start), int(start + held.sizes[index]))
         listed = held.listed[index, : mechanism.candidates]
         labels, scores = held.rows.labels[rows], contextual[rows].copy()
-        responses = contextual[listed]
+        responses = contextual[listed].tolist()
         for place, probability in enumerate(answer[index]):
-            scores[listed - start] = posterior(mechanism, responses.tolist(), place, spread=spread)
-            out[index] += probability * labels[int(scores.argmax())]
+            scores[listed - start] = posterior(mechanism, responses, place, spread=spread)
+            out[index] += probability * labels[_first(scores, held.products[rows], index)]
     return out
 
 
-def _first(held: Shelves, scores: Floats) -> float:
-    """Mean outcome of each shelf's best-scoring product; the first of equals."""
+def _firsts(held: Shelves, scores: Floats) -> npt.NDArray[np.int64]:
+    """The row that g shows of each shelf."""
     ends = held.starts + held.sizes
-    best = [int(a + scores[a:b].argmax()) for a, b in zip(held.starts, ends, strict=True)]
-    return float(held.rows.labels[best].mean())
+    pairs = enumerate(zip(held.starts.tolist(), ends.tolist(), strict=True))
+    return np.array([a + _first(scores[a:b], held.products[a:b], index) for index, (a, b) in pairs], np.int64)
+
+
+def _first(scores: Floats, products: npt.NDArray[np.int64], index: int) -> int:
+    """The place that greedy g takes: the best score, and of equals the one that the stable hash puts first."""
+    tied = np.flatnonzero(scores == scores.max())
+    if len(tied) == 1:
+        return int(tied[0])
+    return int(min(tied, key=lambda place: stable_hash(str(index), str(int(products[place])))))
 
 
 def _of_best(outcome: Floats, scores: Floats, many: int) -> float:

@@ -94,7 +94,13 @@ def informed(users: int, epsilon: float, seed: int, *, chosen: int, size: int = 
     found = np.mean([_one_list(users // LISTS, epsilon, (seed, n), chosen, size) for n in range(LISTS)], axis=0)
     share = float((found[2] - found[0]) / (found[3] - found[0]))
     figures = dict(zip(names, map(float, found), strict=True))
-    return {"epsilon": epsilon, "chosen": chosen, **figures, "share of the gain over context": share}
+    return {
+        "candidates": size,
+        "epsilon": epsilon,
+        "chosen": chosen,
+        **figures,
+        "share of the gain over context": share,
+    }
 
 
 def _one_list(users: int, epsilon: float, seed: tuple[int, int], chosen: int, size: int) -> tuple[float, ...]:
@@ -149,7 +155,12 @@ def measured(users: int, seed: int) -> dict[str, Any]:
         "spread": SPREAD,
         "base": BASE,
         "shares": shares,
-        "informed": [informed(users, epsilon, seed, chosen=m) for epsilon in (1.0, 2.0, 4.0) for m in (1, 2)],
+        "informed": [
+            informed(users, epsilon, seed, chosen=m, size=size)
+            for size in (4, 8)
+            for epsilon in (1.0, 2.0, 4.0)
+            for m in (1, 2)
+        ],
         "recovered": recovered(users, (1, 5, 20, 50), seed),
     }
 
@@ -164,10 +175,10 @@ def printed(found: dict[str, Any]) -> str:
         f"{row['exponential_mechanism']:21.3f}"
         for row in found["shares"]
     ]
-    lines.append("response rate of the best by …, K = 8, candidates that differ in public")
+    lines.append("response rate of the best by …, candidates that differ in public")
     lines += [
-        f"  ε = {row['epsilon']:g}, m = {row['chosen']}: context {row['context']:.4f}, the pick itself "
-        f"{row['pick itself']:.4f}, g on E[Y | pick] {row['g on E[Y | pick]']:.4f}, on the device "
+        f"  K = {row['candidates']}, ε = {row['epsilon']:g}, m = {row['chosen']}: context {row['context']:.4f}, "
+        f"the pick itself {row['pick itself']:.4f}, g on E[Y | pick] {row['g on E[Y | pick]']:.4f}, on the device "
         f"{row['on the device']:.4f}; share kept {row['share of the gain over context']:.3f}"
         for row in found["informed"]
     ]

@@ -171,10 +171,11 @@ def project(
             record_noise_multiplier=record_noise_multiplier,
         )
         spent: Spent = []
+        made: budget.Made = {}
         if device is not None:
             with _node(home, keys) as node:
-                spent = node.ledger.spent(DeviceId(device))
-        found = ledger_plan.forecast(policy, plan, spent)
+                spent, made = node.ledger.spent(DeviceId(device)), node.ledger.made(DeviceId(device))
+        found = ledger_plan.forecast(policy, plan, spent, made)
         if as_json:
             ledger_views.as_json(ledger_views.forecast_json(plan, found))
         else:

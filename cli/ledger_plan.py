@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,7 +11,7 @@ from common.privacy import accountant
 from common.privacy.parameters import MechanismUse
 from common.taxonomy import Profile, Purpose, ReleaseKind, Task
 from policies import budget
-from policies.budget import PlannedRelease
+from policies.budget import Made, PlannedRelease, TooMany
 from policies.releases import segments_of
 from policies.schema import BudgetLine, PrivacyBudgetPolicy
 
@@ -50,7 +51,7 @@ class BoundForecast:
         epsilon_now: what is spent already.
         epsilon_of_rounds: with the plan's rounds.
         epsilon_of_plan: with its other tasks too.
-        rounds_possible: rounds that fit, before any other task; None if more than ``ROUNDS_MAX`` do.
+        rounds_possible: rounds that fit, before any other task and by number too; None if more than ``ROUNDS_MAX`` do.
     """
 
     bound: str
@@ -63,11 +64,16 @@ class BoundForecast:
 
 @dataclass(frozen=True, slots=True)
 class LineForecast:
-    """One line under a plan: its bounds, and ε of all purposes after some numbers of rounds."""
+    """One line under a plan: its bounds, and ε of all purposes after some numbers of rounds.
+
+    Attributes:
+        too_many: the first kind of which the plan makes more releases than the document lets one device make.
+    """
 
     line: BudgetLine
     bounds: tuple[BoundForecast, ...]
     curve: tuple[tuple[int, float], ...]
+    too_many: TooMany | None = None
 
 
 def hypothetical(policy: PrivacyBudgetPolicy, plan: Plan) -> PrivacyBudgetPolicy:
@@ -95,41 +101,54 @@ def planned_round(policy: PrivacyBudgetPolicy, task: Task, length: int) -> list[
     return planned
 
 
-def forecast(policy: PrivacyBudgetPolicy, plan: Plan, spent: Spent | None = None) -> tuple[LineForecast, ...]:
+def forecast(
+    policy: PrivacyBudgetPolicy, plan: Plan, spent: Spent | None = None, made: Made | None = None
+) -> tuple[LineForecast, ...]:
     """Each line that the plan touches.
 
     Args:
         policy: the privacy budget document.
         plan: what is thought of.
         spent: what the device has spent already.
+        made: how many releases of each kind that was.
 
     Raises:
         PolicyError: the document declares no release for a task of the plan.
     """
     document, before = hypothetical(policy, plan), spent or []
-    one = [(release.purpose, release.use) for release in planned_round(document, Task.TRAIN, plan.weights)]
+    round_ = planned_round(document, Task.TRAIN, plan.weights)
+    one = [(release.purpose, release.use) for release in round_]
     others = [
         (release.purpose, _times(release.use, count))
         for task, count in plan.tasks.items()
         if count
         for release in planned_round(document, task, plan.cells if task in _COUNTS else plan.weights)
     ]
+    numbers = Counter(made or {})
+    for task, count in {Task.TRAIN: plan.rounds, **plan.tasks}.items():
+        for release in planned_round(document, task, 1) if count else ():
+            numbers[release.kind, release.use.unit] += count
     found = []
     for line in policy.lines:
-        mine = _Line(line, _on(line, before), _on(line, one), _on(line, others))
+        rounds = [release for release in round_ if budget.uses_on(line, [(release.purpose, release.use)])]
+        left = budget.releases_left(policy, rounds, made or {})
+        mine = _Line(line, _on(line, before), _on(line, one), _on(line, others), left)
         if mine.one or mine.others:
-            found.append(LineForecast(line, tuple(mine.bounds(plan.rounds)), mine.curve(plan.rounds)))
+            over = budget.too_many(policy, (), {key: count for key, count in numbers.items() if key[1] is line.unit})
+            passed = None if over is None else over.too_many
+            found.append(LineForecast(line, tuple(mine.bounds(plan.rounds)), mine.curve(plan.rounds), passed))
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What lies on one line: spent before, one round, everything else."""
+    """What lies on one line: spent before, one round, everything else; how many rounds are left by their number."""
 
     line: BudgetLine
     before: Spent
     one: Spent
     others: Spent
+    left: int | None
 
     def bounds(self, rounds: int) -> list[BoundForecast]:
         """The cap and every quota that the plan touches."""
@@ -156,10 +175,11 @@ class _Line:
         )
 
     def _possible(self, most: float, purpose: Purpose | None) -> int | None:
-        """The most rounds that stay within a bound."""
-        if not _of(self.one, purpose) or self._epsilon(ROUNDS_MAX, purpose) <= most:
-            return None
-        low, high = -1, ROUNDS_MAX
+        """The most rounds that stay within a bound, and within the number of releases that the document has."""
+        highest = ROUNDS_MAX if self.left is None else min(self.left, ROUNDS_MAX)
+        if not _of(self.one, purpose) or self._epsilon(highest, purpose) <= most:
+            return self.left if _of(self.one, purpose) else None
+        low, high = -1, highest
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self._epsilon(middle, purpose) <= most else (low, middle)

@@ -159,6 +159,11 @@ def forecast(plan: Plan, found: Sequence[LineForecast]) -> None:
         for row in line.bounds:
             if row.epsilon_of_plan > row.epsilon_max:
                 _out.print(f"[red]refused[/]: the plan passes the {row.bound} of {row.epsilon_max:g}")
+        if (many := line.too_many) is not None:
+            _out.print(
+                f"[red]refused[/]: {many.would_be} releases of {many.kind.value} by one device in one budget period; "
+                f"the document's {many.field} is {many.most}"
+            )
 
 
 def forecast_json(plan: Plan, found: Sequence[LineForecast]) -> dict[str, object]:
@@ -173,8 +178,9 @@ def forecast_json(plan: Plan, found: Sequence[LineForecast]) -> dict[str, object
                 "trust": line.line.trust.value,
                 "delta": line.line.delta,
                 "bounds": [asdict(row) for row in line.bounds],
+                "too_many": None if line.too_many is None else asdict(line.too_many),
                 "curve": [{"rounds": rounds, "epsilon": value} for rounds, value in line.curve],
-                "allowed": all(row.epsilon_of_plan <= row.epsilon_max for row in line.bounds),
+                "allowed": line.too_many is None and all(row.epsilon_of_plan <= row.epsilon_max for row in line.bounds),
             }
             for line in found
         ],

@@ -35,7 +35,6 @@ from client.store.ledger_table import Charge, LedgerRefusal, ReleaseRow, SpendKe
 from client.store.ledger_view import SECURE, LedgerView
 from common.errors import BudgetExhausted, ContractError, LedgerRolledBack, StoreError, VaultCorrupt
 from common.privacy import accountant
-from common.taxonomy import RefusalReason
 from policies import budget
 from policies.budget import OverBudget, PlannedRelease
 from policies.releases import line_for
@@ -166,7 +165,7 @@ class Ledger(LedgerView):
             LedgerRolledBack: the ledger is older than what was spent; nothing may be released.
             StoreError: the charge could not be made durable; nothing may be released.
 
-        **Privacy:** spends. Caps and quotas hold for the composed ε of all entries of the period, reserved included.
+        **Privacy:** spends. Caps, quotas and ``releases_max`` hold for all entries of the period, reserved included.
         """
         budget.check(self._policy, planned)
         answers: dict[DeviceId, Reservation | BudgetExhausted] = {}
@@ -297,7 +296,7 @@ class Ledger(LedgerView):
                 done.add(number)
         spent = table.asked_spend(self._connection, self._period())
         for number, over in self._over(spent, [number for number in asked if number not in done], order).items():
-            answers[asked[number]] = BudgetExhausted(RefusalReason.BUDGET_EXHAUSTED)
+            answers[asked[number]] = over.refusal()
             done.add(number)
             self._deny(order, over, number)
         table.leave_out(self._connection, done)
@@ -315,9 +314,7 @@ class Ledger(LedgerView):
         for number in numbers:
             key = spent.get(number, ())
             if key not in order.verdicts:
-                order.verdicts[key] = budget.over(
-                    self._policy, self._uses.spent(key), order.planned, simulation=self._simulation
-                )
+                order.verdicts[key] = self._verdict(key, order.planned)
             over = order.verdicts[key]
             if over is not None:
                 found[number] = over

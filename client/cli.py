@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from client import console, placed_cli, rights_cli
+from client import console, pick_cli, placed_cli, rights_cli
 from client.behavior import importing
 from client.behavior.decoding import event_from_fields
 from client.behavior.summary import json_lines, summarise
@@ -28,6 +28,7 @@ device_app = typer.Typer(no_args_is_help=True, help="See, take and delete what t
 for about_ads in (placed_cli.why, placed_cli.replay, placed_cli.group):
     device_app.command(about_ads.__name__)(about_ads)
 device_app.add_typer(placed_cli.tags_app, name="tags")
+device_app.command("pick")(pick_cli.pick)
 for command in (rights_cli.withdraw, rights_cli.request, rights_cli.requests, rights_cli.cancel, rights_cli.package):
     device_app.command(command.__name__)(command)
 

@@ -23,6 +23,7 @@ from client.store.ledger_table import LedgerEntry
 from client.store.placed import PlacedAd
 from common.errors import ReticentError
 from common.wire.journal import JournalRow
+from common.wire.pick import CandidateList
 from policies.consent import Permit, Refusal
 from policies.placement.protocol import Decision
 from policies.schema import PurposeRule
@@ -162,6 +163,16 @@ def replayed(decision_id: str, made: Decision) -> None:
     dropped = ", ".join(f"{step.value} {count}" for step, count in made.dropped.items())
     say(f"left out: {dropped}")
     say("the same answer, from the signed catalogue and policy document that were in force")
+
+
+def candidates(listed: CandidateList, kept: int | None) -> None:
+    """The public list of a slot group and epoch; the place that is remembered is marked."""
+    title = f"{listed.slot_group}, epoch {listed.epoch}, until {_moment(listed.ends_at)} UTC; the same for everybody"
+    table = Table("place", "ad", "advertiser", "category", "", title=escape(title))
+    for place, creative in enumerate(listed.candidates):
+        cells = (creative.title.get("en") or creative.creative_id, creative.advertiser, creative.category)
+        table.add_row(str(place), *map(escape, cells), "remembered" if place == kept else "")
+    _out.print(table)
 
 
 def ledger(book: Ledger, device: DeviceId) -> None:

@@ -12,7 +12,6 @@ from client.egress import Door
 from client.store.keys import DeviceId
 from common.errors import BudgetExhausted
 from common.taxonomy import Purpose, RefusalReason
-from policies import budget
 from policies.budget import PlannedRelease
 from policies.consent import Refusal
 from policies.door import Gate
@@ -46,10 +45,8 @@ def permitted(
     return sorted(device for device in devices if device not in barred)
 
 
-def over_budget(
-    ledger: Ledger, planned: Sequence[PlannedRelease], devices: Sequence[DeviceId], *, simulation: bool
-) -> set[DeviceId]:
-    """Devices whose budget does not allow the releases as it stands; equal spends are looked at once.
+def over_budget(ledger: Ledger, planned: Sequence[PlannedRelease], devices: Sequence[DeviceId]) -> set[DeviceId]:
+    """Devices whose budget does not allow the releases as it stands.
 
     Asked before a session begins, so that a device does not promise others a vector that it may not send.
 
@@ -57,17 +54,7 @@ def over_budget(
         LedgerRolledBack: the ledger is older than what was spent; nobody may promise anything.
     """
     ledger.confirm()
-    if ledger.exhausted:
-        return set(devices)
-    verdicts: dict[tuple[object, ...], bool] = {}
-    found: set[DeviceId] = set()
-    for device in devices:
-        spent = tuple(ledger.spent(device))
-        if spent not in verdicts:
-            verdicts[spent] = budget.over(ledger.policy, spent, planned, simulation=simulation) is not None
-        if verdicts[spent]:
-            found.add(device)
-    return found
+    return ledger.refuses(devices, planned)
 
 
 def fresh_charges(

@@ -46,6 +46,49 @@ class Answered:
     charge: Reservation
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How a device stands before it answers; nothing was drawn or charged to know it.
+
+    Attributes:
+        kept: the answer that it keeps for the slot group and epoch.
+        charged: whether a draw of the slot group and epoch was paid for.
+        epsilon: what an answer would be charged now.
+        left: ε that is left in the period, before that.
+        draws_left: fresh draws that fit into it.
+    """
+
+    kept: KeptPick | None
+    charged: bool
+    epsilon: float
+    left: float
+    draws_left: int
+
+
+def before(node: Node, device: DeviceId, listed: CandidateList) -> Before:
+    """What ``answer`` would find; changes nothing.
+
+    Raises:
+        ConsentRefused: this device's own gate says no.
+        DigestMismatch: the list is not for now, or names another mechanism than the document on this device.
+        StoreError: a store or the ledger of picks cannot be read.
+    """
+    permitted = node.gate.permits(device, Purpose.PLACE_PERSONALISED)
+    if not isinstance(permitted, Permit):
+        raise permitted.error()
+    _check(node, listed)
+    cause = picks.cause_of(listed.slot_group, listed.epoch)
+    charged = any(entry.cause == cause for entry in node.pick_ledger.entries(device))
+    left = node.pick_ledger.remaining(device)
+    return Before(
+        kept=node.picks.find(device, listed.slot_group, listed.epoch),
+        charged=charged,
+        epsilon=0.0 if charged else listed.epsilon,
+        left=left,
+        draws_left=math.floor(left / listed.epsilon + 1e-9),
+    )
+
+
 def answer(
     node: Node, device: DeviceId, listed: CandidateList, *, scores: Scores, noise: NoiseSource | None = None
 ) -> Answered:
@@ -89,7 +132,7 @@ def answer(
 def own_scores(
     listed: CandidateList, policy: PlacementPolicy, *, predict: ScoreFunction, inputs: Inputs
 ) -> tuple[float, ...]:
-    """Scores as g orders candidates, -inf for what its filters take out: a capped ad stays in the domain.
+    """Scores as the list says, -inf for what g's filters take out: a capped ad stays in the domain.
 
     Args:
         listed: the list.
@@ -98,7 +141,8 @@ def own_scores(
         inputs: g's inputs on this device.
     """
     open_to, _ = filtered(policy, listed.candidates, inputs, listed.digest)
-    order = scored(open_to, predict(open_to), policy.score, inputs) if open_to else []
+    rule = policy.score.model_copy(update={"kind": listed.ordered_by})
+    order = scored(open_to, predict(open_to), rule, inputs) if open_to else []
     found = {one.creative.creative_id: one.score for one in order}
     return tuple(found.get(creative.creative_id, -math.inf) for creative in listed.candidates)
 

@@ -76,6 +76,10 @@ class Picker:
         rules = picks.rules_of(self._agent.node.policies.policies.privacy_budget)
         return {group.name: self._fetched(group.name) for group in rules.slot_groups}
 
+    def equipment(self) -> Equipment:
+        """What an answer is computed with, fetched and verified; errors as ``Agent.fetch``."""
+        return self._agent.fetch()
+
     def answer(self, listed: CandidateList, equipment: Equipment) -> Answered:
         """This device's answer: of its history alone, not of a page; errors as ``client.pick.answer``."""
         node, device = self._agent.node, self._agent.device

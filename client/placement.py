@@ -143,6 +143,7 @@ def inputs_of(permit: PlacementPermit, here: Installed, own: Own, now: float) ->
         shown=own.shown,
         pacing=permit.pacing,
         floors=rules_of(here.catalogue.surfaces, permit.slots, here.policy).floors,
+        least_bids=permit.least_bids,
         blocked_categories=permit.blocked_categories,
         blocked_advertisers=permit.blocked_advertisers,
         context=own.context,

@@ -211,7 +211,7 @@ class Session(Generic[R]):
 
     def _able(self, devices: Sequence[DeviceId]) -> list[DeviceId]:
         """Devices that could pay for what they would promise."""
-        over = over_budget(self.node.ledger, self.plan.planned, devices, simulation=self.node.settings.simulation)
+        over = over_budget(self.node.ledger, self.plan.planned, devices)
         self._drop(Stage.ADVERTISE, dict.fromkeys(over, RefusalReason.BUDGET_EXHAUSTED))
         return [device for device in devices if device not in over]
 

@@ -224,6 +224,10 @@ class BudgetExhausted(Refused):
     """The release would pass the privacy budget's cap."""
 
 
+class ReleasesExhausted(BudgetExhausted):
+    """The device has made as many releases of this kind as the privacy budget document lets it make."""
+
+
 class EgressRefused(Refused):
     """The egress door did not let a message out."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,7 @@ def load(directory: Path | None = None, *, prove: bool = True) -> LoadedPolicies
     """
     directory = DOCUMENTS if directory is None else directory
     raw = {name: _read(directory / f"{name}.yaml") for name in NAMES}
-    values = {name: _parse(f"{name}.yaml", data) for name, data in raw.items()}
-    try:
-        policies = PolicySet.model_validate(values)
-    except ValidationError as error:
-        raise PolicyError(describe(error)) from None
-    if prove:
-        invariants.prove(policies)
+    policies = _valid(tuple(raw.items()), prove=prove)
     return LoadedPolicies(policies, {name: hashlib.sha256(data).hexdigest() for name, data in raw.items()})
 
 
@@ -123,6 +118,19 @@ def _read(path: Path) -> bytes:
     if len(data) > SIZE_BYTES_MAX:
         raise PolicyError(f"{path.name}: larger than {SIZE_BYTES_MAX} bytes")
     return data
+
+
+@lru_cache(maxsize=4)
+def _valid(raw: tuple[tuple[str, bytes], ...], *, prove: bool) -> PolicySet:
+    """Documents are values: the same bytes need no second reading. What was refused is read, and refused, again."""
+    values = {name: _parse(f"{name}.yaml", data) for name, data in raw}
+    try:
+        policies = PolicySet.model_validate(values)
+    except ValidationError as error:
+        raise PolicyError(describe(error)) from None
+    if prove:
+        invariants.prove(policies)
+    return policies
 
 
 def _parse(name: str, data: bytes) -> object:

@@ -47,9 +47,10 @@ class BudgetLine(BaseModel):
 
 
 class UserRelease(UserDpParameters):
-    """A user-level release, and how many of its kind the document's proofs count with.
+    """A user-level release, and how many of its kind one device may make in a budget period.
 
-    What a ledger enforces are the caps and quotas: more of one kind may fit if there are fewer of another.
+    The document's proofs count with ``releases_max``, and both ledgers refuse the release that would exceed it, even
+    where cap and quota have room. A session that was charged and lost counts.
     """
 
     releases_max: int = Field(ge=1)
@@ -220,6 +221,10 @@ class PurposesPolicy(Document):
     withdrawal_method: str = Field(min_length=1, max_length=1000)
     purposes: tuple[PurposeRule, ...]
     jurisdictions: tuple[JurisdictionRule, ...] = ()
+
+    def heeds_gpc(self, code: str) -> bool:
+        """Whether Global Privacy Control opposes in a jurisdiction; elsewhere it is only recorded."""
+        return self.jurisdiction(code).gpc == "opposes"
 
     def jurisdiction(self, code: str) -> JurisdictionRule:
         """The rules of a place: its own, else its country's, else the defaults; ZZ stands for everywhere else."""

@@ -54,6 +54,8 @@ class Settings:
         public_url: RETICENT_PUBLIC_URL; how devices see the service, scheme and host, where a proxy stands before it:
             they sign the URL that they call. Else the request's own host counts.
         rate_limits: RETICENT_RATE_LIMITS; ``device=600/60 app_backend=100000/60``: requests per seconds, by role.
+        sequencer: RETICENT_SEQUENCER; ``on`` (default): on SQLite, one process of its own commits the decisions of all
+            workers; ``off``: every worker commits its own.
         workers: WEB_CONCURRENCY, uvicorn's variable; each worker grants its share of the rate limits.
         currency: RETICENT_CURRENCY; ISO 4217 code of the account that bids are in (default USD).
         exchange_responses_per_mille: RETICENT_EXCHANGE_RESPONSES_PER_MILLE; how many responses a thousand views are
@@ -81,6 +83,7 @@ class Settings:
     public_url: str = ""
     rate_limits: str = ""
     workers: int = 1
+    sequencer: bool = False
     signals: SignalRules = field(default_factory=SignalRules)
     currency: str = "USD"
     exchange_responses_per_mille: float = 10.0
@@ -95,6 +98,18 @@ class Settings:
             pepper=state_dir / PEPPER_FILE,
             authority_key=state_dir / AUTHORITY_KEY_FILE,
         )
+
+    @property
+    def sequencer_socket(self) -> Path:
+        """Where workers reach the sequencer."""
+        return self.state_dir / "decisions.sock"
+
+    def environment(self) -> dict[str, str]:
+        """What a process of our own needs to find the same database and policies."""
+        own = {"RETICENT_STATE_DIR": str(self.state_dir), "RETICENT_DATABASE_URL": self.database_url}
+        if self.policies is not None:
+            own["RETICENT_POLICIES"] = str(self.policies)
+        return {**os.environ, **own}
 
     @classmethod
     def simulated(cls, state_dir: Path) -> Settings:
@@ -124,6 +139,7 @@ class Settings:
             public_url=found.get("RETICENT_PUBLIC_URL", ""),
             rate_limits=found.get("RETICENT_RATE_LIMITS", ""),
             workers=_workers(found.get("WEB_CONCURRENCY", "1")),
+            sequencer=_sequencer(found),
             signals=_signal_rules(found),
             currency=_currency(found.get("RETICENT_CURRENCY", "USD")),
             exchange_responses_per_mille=_per_mille(found.get("RETICENT_EXCHANGE_RESPONSES_PER_MILLE", "10")),
@@ -155,6 +171,13 @@ def _round_consent(text: str) -> RoundConsentRule:
         return RoundConsentRule(text)
     except ValueError:
         raise MalformedInput("RETICENT_ROUND_CONSENT is service or devices") from None
+
+
+def _sequencer(found: Mapping[str, str]) -> bool:
+    said = found.get("RETICENT_SEQUENCER", "on")
+    if said not in {"on", "off"}:
+        raise MalformedInput("RETICENT_SEQUENCER takes on or off")
+    return said == "on"
 
 
 def _workers(text: str) -> int:

@@ -15,8 +15,9 @@ from client.store.keys import DeviceId
 from common.errors import BudgetExhausted
 from common.privacy.parameters import MechanismUse
 from common.privacy.recompute import recompute_epsilon
+from common.taxonomy import ReleaseKind
 from policies.budget import PlannedRelease, claims_amplification
-from policies.releases import line_for
+from policies.releases import line_for, release_of
 from policies.schema import BudgetLine, PrivacyBudgetPolicy
 
 LedgerOpener = Callable[[Path, PrivacyBudgetPolicy], Ledger]
@@ -30,6 +31,8 @@ def growth(
 ) -> Finding:
     """Charge rounds to a device's ledger, closed and opened between them: its ε must hold every one of them.
 
+    It charges under the document with room for four releases of each kind, so that a fifth has to be refused.
+
     Args:
         opener: opens the ledger under audit.
         policy: the privacy budget document.
@@ -38,23 +41,39 @@ def growth(
     """
     uses = [release.use for release in planned]
     found: list[tuple[float, float]] = []
+    numbered, refused = _numbered(policy, _ROUNDS), False
     with tempfile.TemporaryDirectory(prefix="reticent-audit-") as folder:
-        for number in range(1, _ROUNDS + 1):
-            with contextlib.closing(opener(Path(folder) / "ledger.db", policy)) as ledger:
+        for number in range(1, _ROUNDS + 2):
+            with contextlib.closing(opener(Path(folder) / "ledger.db", numbered)) as ledger:
                 answer = ledger.reserve([_DEVICE], planned, cause=f"audit-{number}")[_DEVICE]
                 if isinstance(answer, BudgetExhausted):
+                    refused = True
                     break
                 ledger.settle([answer])
-            with contextlib.closing(opener(Path(folder) / "ledger.db", policy)) as ledger:
+            with contextlib.closing(opener(Path(folder) / "ledger.db", numbered)) as ledger:
                 found.append((ledger.epsilon(_DEVICE, line), recompute_epsilon(times(uses, number), line.delta)))
     return second_opinion(
         Trial.LEDGER,
         "device ledger",
         found,
-        grows=all(before < after for (before, _), (after, _) in itertools.pairwise(found)),
-        power="a ledger that forgets a round when it is opened again, or charges it more than 1 % too low",
-        note=f"ε after {len(found)} rounds {found[-1][0] if found else 0:.4g}",
+        grows=refused and all(before < after for (before, _), (after, _) in itertools.pairwise(found)),
+        power="a ledger that forgets a round when it is opened again, charges it more than 1 % too low, or lets a "
+        "device make more releases of a kind than the document says",
+        note=f"ε after {len(found)} rounds {found[-1][0] if found else 0:.4g}; "
+        f"{'one more was refused' if refused else 'one more was NOT refused'}",
     )
+
+
+def _numbered(policy: PrivacyBudgetPolicy, most: int) -> PrivacyBudgetPolicy:
+    """The document with room for so many releases of each kind that it declares."""
+    declared = {kind.value: release_of(policy, kind) for kind in ReleaseKind}
+    numbered = {
+        name: release.model_copy(update={"releases_max": most})
+        for name, release in declared.items()
+        if release is not None
+    }
+    releases = policy.releases.model_copy(update=numbered)
+    return policy.model_copy(update={"rounds_max": most, "releases": releases})
 
 
 def node_finding(ledger: Ledger, line: BudgetLine) -> Finding:

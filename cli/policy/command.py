@@ -31,7 +31,7 @@ def evaluate(
     plot: Plot = None,
     json_: Json = None,
 ) -> None:
-    """What policies would have earned on the turns of a log: IPS, SNIPS, DM, DR, with intervals and diagnostics."""
+    """What policies would have earned on a log: IPS, SNIPS, calibrated DM and DR with intervals; DM as a point."""
     _judged(log, policy, plot, json_, compare=False)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from policies.evaluation.diagnostics import Diagnostics, diagnose
-from policies.evaluation.estimators import ESTIMATORS, bias_of_model, difference, on_policy
+from policies.evaluation.estimators import ESTIMATORS, Modelled, difference, direct_method, on_policy
 from policies.evaluation.intervals import Estimate
 from policies.evaluation.rows import LogRow
 from policies.evaluation.sample import Sample
@@ -15,20 +15,17 @@ from policies.evaluation.targets import TargetPolicy, as_logged, seen_from
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One policy on one log; ``model_bias`` is DM minus DR."""
+    """One policy on one log; ``direct`` is DM, which has no interval."""
 
     policy: str
     estimates: tuple[Estimate, ...]
     diagnostics: Diagnostics
-    model_bias: Estimate
+    direct: Modelled
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What speaks against the estimates."""
-        bias = self.model_bias
-        wrong = bias.low > 0 or bias.high < 0
-        found = (f"the reward model is off by {bias.value:+.5f} here: believe DR rather than DM",) if wrong else ()
-        return self.diagnostics.warnings + found
+        return (*self.diagnostics.warnings, self.direct.warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def judge(rows: Sequence[LogRow], targets: Sequence[tuple[str, TargetPolicy]]) -
         decisions=len({row.decision_id for row in rows}),
         logged=on_policy(logged),
         policies=tuple(
-            Judged(name, tuple(estimate(sample) for estimate in ESTIMATORS), diagnose(sample), bias_of_model(sample))
+            Judged(name, tuple(estimate(sample) for estimate in ESTIMATORS), diagnose(sample), direct_method(sample))
             for name, sample in samples.items()
         ),
         differences={

@@ -13,8 +13,14 @@ from matplotlib.figure import Figure as Figure_
 from cli.policy.judge import Verdict
 from common.errors import InputError
 
-_COLOURS = {"IPS": "#0072b2", "SNIPS": "#56b4e9", "DM": "#e69f00", "DR": "#009e73"}  # Okabe and Ito: for every eye
-_MARKS = {"IPS": "o", "SNIPS": "s", "DM": "^", "DR": "D"}
+_COLOURS = {  # Okabe and Ito: for every eye
+    "IPS": "#0072b2",
+    "SNIPS": "#56b4e9",
+    "calibrated DM": "#cc79a7",
+    "DR": "#009e73",
+    "DM": "#e69f00",
+}
+_MARKS = {"IPS": "o", "SNIPS": "s", "calibrated DM": "v", "DR": "D", "DM": "x"}
 
 
 def save_plot(verdict: Verdict, path: Path) -> None:
@@ -36,7 +42,7 @@ def save_plot(verdict: Verdict, path: Path) -> None:
 
 
 def draw(verdict: Verdict) -> Figure_:
-    """Policies beside each other, four estimators each, the logged rate behind them; effective turns below."""
+    """Policies beside each other, estimators each, the logged rate behind them; effective turns below. DM: a point."""
     count = len(verdict.policies)
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(2.6 + 1.6 * count, 5.2), height_ratios=(3, 1), sharex=True, layout="constrained"
@@ -45,7 +51,7 @@ def draw(verdict: Verdict) -> Figure_:
     top.axhline(verdict.logged.value, color="#888888", lw=1)
     for place, one in enumerate(verdict.policies):
         for step, estimate in enumerate(one.estimates):
-            at = place + (step - 1.5) * 0.17
+            at = place + (step - 2) * 0.17
             top.plot([at, at], [estimate.low, estimate.high], color=_COLOURS[estimate.estimator], lw=2)
             top.plot(
                 at,
@@ -54,6 +60,9 @@ def draw(verdict: Verdict) -> Figure_:
                 color=_COLOURS[estimate.estimator],
                 label=estimate.estimator if place == 0 else None,
             )
+        told = one.direct
+        mark = {"color": _COLOURS[told.estimator], "label": f"{told.estimator}, no interval" if place == 0 else None}
+        top.plot(place + 2 * 0.17, told.value, _MARKS[told.estimator], **mark)
     top.set_ylabel("reward per turn")
     top.legend(fontsize=8, ncols=3)
     bottom.bar(range(count), [one.diagnostics.effective for one in verdict.policies], width=0.5, color="#bbbbbb")

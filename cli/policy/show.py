@@ -16,6 +16,7 @@ def show_verdict(verdict: Verdict) -> None:
     for one in verdict.policies:
         effective = f"{one.diagnostics.effective:,.0f}"
         rows += [[one.policy, e.estimator, *_figures(e), effective] for e in one.estimates]
+        rows.append([one.policy, one.direct.estimator, f"{one.direct.value:.5f}", "none: see below", ""])
     title = f"Reward per turn, from {verdict.rows:,} turns of {verdict.decisions:,} decisions"
     show_table(title, ["policy", "estimator", "value", "95 % interval", "effective turns"], rows)
     if verdict.differences:

@@ -1,7 +1,8 @@
 """Whether a privacy ledger tells one story. Owns the checks that read every row; changes nothing.
 
 Chain and anchor say that nothing was put back or cut off; seals say that no charge was changed; totals say that what
-budgets are computed from is the sum of the entries; caps say that no device is past a bound of the present document.
+budgets are computed from is the sum of the entries; caps say that no device is past a bound of the present document,
+on ε or on the number of releases.
 """
 
 from __future__ import annotations
@@ -135,8 +136,9 @@ def _caps(
     if period is None:
         return
     for key, count in table.spends(connection, period):
-        for line in policy.lines:
-            over = budget.passed(line, uses.spent(key))
+        spent, made = uses.spent(key), budget.counted((*uses[number], times) for number, times in key)
+        passed = [budget.passed(line, spent) for line in policy.lines]
+        for over in (*passed, budget.too_many(policy, spent, made)):
             if over is not None and not (simulation and math.isinf(over.epsilon_would_be)):
                 yield f"caps: {over.said_of(count)}"
                 return

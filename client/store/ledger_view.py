@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from client.store import ledger_table as table
@@ -13,12 +14,12 @@ from client.store.keys import DeviceId
 from client.store.ledger_chain import Anchor, Chain
 from client.store.ledger_check import Verdict, verify
 from client.store.ledger_file import WHAT
-from client.store.ledger_table import LedgerEntry, LedgerRefusal, Uses
+from client.store.ledger_table import LedgerEntry, LedgerRefusal, SpendKey, Uses
 from common.privacy import accountant
 from common.privacy.parameters import MechanismUse, PrivacyStatement
-from common.taxonomy import Purpose
+from common.taxonomy import PrivacyUnit, Purpose, ReleaseKind
 from policies import budget
-from policies.budget import DAY_S
+from policies.budget import DAY_S, OverBudget, PlannedRelease
 from policies.schema import BudgetLine, PrivacyBudgetPolicy
 
 SECURE: Final = "operating system CSPRNG"
@@ -61,6 +62,27 @@ class LedgerView:
         """What a device has spent in the running period, equal uses of one kind counted together."""
         with named_errors(WHAT):
             return self._uses.spent(table.spend_of(self._connection, device, self._period()))
+
+    def made(self, device: DeviceId) -> Counter[tuple[ReleaseKind, PrivacyUnit]]:
+        """How many releases of each kind and unit a device was charged in the running period."""
+        with named_errors(WHAT):
+            key = table.spend_of(self._connection, device, self._period())
+            return budget.counted((*self._uses[number], times) for number, times in key)
+
+    def refuses(self, devices: Sequence[DeviceId], planned: Sequence[PlannedRelease]) -> set[DeviceId]:
+        """Devices whose budget does not allow the planned releases as it stands; equal spends are looked at once."""
+        if self.exhausted:
+            return set(devices)
+        verdicts: dict[SpendKey, OverBudget | None] = {}
+        found: set[DeviceId] = set()
+        with named_errors(WHAT):
+            for device in devices:
+                key = table.spend_of(self._connection, device, self._period())
+                if key not in verdicts:
+                    verdicts[key] = self._verdict(key, planned)
+                if verdicts[key] is not None:
+                    found.add(device)
+        return found
 
     def epsilon(self, device: DeviceId, line: BudgetLine | None = None) -> float:
         """Composed ε of the running period on a line (the headline when absent); ∞ once anything had no noise.
@@ -151,6 +173,11 @@ class LedgerView:
         return self._policy
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _verdict(self, key: SpendKey, planned: Sequence[PlannedRelease]) -> OverBudget | None:
+        """The bound that a device with this spend would pass."""
+        spent, made = self._uses.spent(key), budget.counted((*self._uses[number], times) for number, times in key)
+        return budget.over(self._policy, spent, planned, made=made, simulation=self._simulation)
 
     def _is_exhausted(self, period: int) -> bool:
         query = "SELECT 1 FROM exhausted WHERE period = ?"

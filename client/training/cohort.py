@@ -32,7 +32,7 @@ from common.model.feature_spec import FeatureSpec
 from common.privacy.parameters import LocalSgdParameters, RecordDpParameters
 from common.privacy.randomness import NoiseSource
 
-# Noise is made in pieces that fit a processor's cache.
+# A single device's noise is added in pieces that fit a processor's cache.
 NOISE_PIECE = 1 << 15
 Samples = Callable[[int], Sample]
 
@@ -142,13 +142,15 @@ class Cohort:
         received = torch.from_numpy(start).to(self._like.device, self._like.dtype)
         if self._dp is None:
             learnt = self._plain(received, pack)
-            yield from self._handed_out("rows", learnt, learnt, zip(pack.rank, itertools.repeat(0)))
+            yield from self._handed_out("rows", learnt, learnt, zip(pack.rank.tolist(), itertools.repeat(0)))
             return
         shared = Copies.zeros(layout, 1, self._like)
         shared.flat[0] = received
         train = self._several_steps if len(pack) > 1 else self._steps_alone
         delta, noised = (self._one_step if self._parameters.local_steps == 1 else train)(shared, pack, self._dp)
-        yield from self._handed_out("weights", delta.buffer, delta.flat, zip(pack.rank, noised, strict=True))
+        yield from self._handed_out(
+            "weights", delta.buffer, delta.flat, zip(pack.rank.tolist(), noised.tolist(), strict=True)
+        )
 
     def _handed_out(
         self, name: str, lent: torch.Tensor, learnt: torch.Tensor, ranked: Iterable[tuple[int, int]]
@@ -157,7 +159,7 @@ class Cohort:
         rows = learnt.cpu().numpy()
         try:
             for rank, noised in ranked:
-                yield Learnt(rows[rank].astype(np.float64), int(noised))
+                yield Learnt(rows[rank].astype(np.float64), noised)
         finally:
             self._space.give_back(name, lent)
 
@@ -221,13 +223,15 @@ class Cohort:
         """Several steps of a single device, which needs no noise drawn ahead."""
         weights, noised = self._copies(1), np.zeros(1, np.int64)
         weights.flat.copy_(shared.flat)
-        sample, noise = pack.sample(None), self._space.take("noise", self.plan.layout.length)
+        sample, piece = pack.sample(None), NOISE_PIECE if weights.flat.device.type == "cpu" else weights.flat.numel()
+        noise = self._space.take("noise", min(piece, weights.flat.numel()))
         for _ in range(dp.local_steps):
             if self._rate < 1:
                 sample = pack.sample(self._rng.bernoulli(self._rate, int(pack.counts[0])))
             self._descend(weights, weights, sample, dp)
-            self._draw_noise(noise, dp)
-            weights.flat.add_(noise)
+            for part in torch.split(weights.flat[0], piece):
+                self._draw_noise(noise[: part.numel()], dp)
+                part.add_(noise[: part.numel()])
             noised += 1
         weights.flat.sub_(shared.flat)
         return weights, noised
@@ -280,11 +284,9 @@ class Cohort:
     def _draw_noise(self, row: torch.Tensor, dp: RecordDpParameters) -> None:
         """Overwrite ``[d]`` with one device's noise of one step: dense, or the support would show what was touched."""
         scale = self._factor * dp.noise_stddev
-        piece = NOISE_PIECE if row.device.type == "cpu" else 1 << 20
-        for start in range(0, row.numel(), piece):
-            part = row[start : start + piece]
-            drawn = self._rng.gaussian(part.numel())
-            if part.device.type == "cpu":
-                np.multiply(drawn, scale, out=part.numpy(), casting="same_kind")
-            else:
-                torch.mul(torch.from_numpy(drawn).to(part.device), scale, out=part)
+        if row.device.type == "cpu":
+            self._rng.gaussian_into(row.numpy(), scale)
+            return
+        drawn = torch.empty(row.shape, dtype=row.dtype)
+        self._rng.gaussian_into(drawn.numpy(), scale)
+        row.copy_(drawn)

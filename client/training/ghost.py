@@ -194,7 +194,8 @@ def squared_norms(signals: Signals, weights: Copies, batch: Batch) -> torch.Tens
 def _inner(signals: Signals, weights: Copies, batch: Batch, views: tuple[int, int]) -> torch.Tensor:
     """Inner product of the gradients of two views of every record, ``[K, m]``."""
     matches = _same(batch, views)
-    layer = _dot(batch.numeric, views) + weights.layout.scale**2 * matches.sum((-2, -1))
+    numbers = _dot(batch.numeric, views)
+    layer = matches.sum((-2, -1)).mul_(weights.layout.scale**2).add_(numbers)
     if signals.rectified is not None:
         layer.add_(_dot(signals.rectified, views))
     one, other = views
@@ -203,9 +204,11 @@ def _inner(signals: Signals, weights: Copies, batch: Batch, views: tuple[int, in
         return inner
     gates = signals.outward[:, :, one, :-1] * signals.outward[:, :, other, :-1]
     squares = _times(gates.view(len(weights), -1, gates.shape[-1]), weights.head.square())
-    inner.add_(squares.view(inner.shape) * _dot(signals.inputs, views))
     if signals.looked_up is not None:
+        # The inputs are what was looked up, and the numbers.
+        numbers.add_(_dot(signals.inputs[..., : -batch.numeric.shape[-1]], views))
         inner.add_((_lookup_dots(signals.looked_up, batch, views) * matches).sum((-2, -1)))
+    inner.addcmul_(squares.view(inner.shape), numbers)
     return inner
 
 

@@ -53,6 +53,11 @@ class Layout:
         )
 
     @property
+    def columns(self) -> int:
+        """Hidden units and the logit's share of the numbers; if many, rounded up to what products do best."""
+        return self.hidden + 1 if self.hidden < 16 else self.hidden + 1 + -(self.hidden + 1) % 4
+
+    @property
     def table(self) -> int:
         """Offset of the embedding table: behind head, hidden bias and hidden weights."""
         return self.hidden * (2 + self.inputs)

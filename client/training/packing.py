@@ -24,7 +24,7 @@ from common.model.feature_spec import FeatureSpec
 
 IntArray = npt.NDArray[np.int64]
 Load = Examples | Exception
-DEVICES_MIN, DEVICES_MAX = 16, 192
+DEVICES_MIN, DEVICES_MAX = 64, 192
 _INTEGER, _FLOAT = np.dtype(np.int64), np.dtype(np.float32)
 
 
@@ -58,7 +58,10 @@ class MemoryPlan:
     @property
     def device_bytes(self) -> int:
         """One device without records; its result is float64."""
-        return self.layout.stride * (self.vectors * self.item_bytes + 16)
+        layout = self.layout
+        # A stack has rows of weights beyond those of the units.
+        beside = (layout.columns - layout.hidden) * max(layout.inputs, layout.numbers)
+        return layout.stride * 16 + (layout.stride + beside) * self.vectors * self.item_bytes
 
     @property
     def weights_bytes(self) -> int:

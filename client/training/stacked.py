@@ -21,33 +21,33 @@ class Stack:
 
     Attributes:
         layout: what is where in the vectors that come and go.
-        joint: ``[K, H + 1, I]``: hidden weights, and below them those of the numbers that reach the logit directly. The
-            columns of embeddings hold 0 there, always.
-        bias: ``[K, H + 1]``, that of the logit behind the hidden ones.
-        head: ``[K, H + 1]``; the last is 1 in weights, always, and 0 in sums.
-        transposed, bias_row, head_row, head_column: the same memory as ``[K, I, H + 1]``, ``[K, 1, H + 1]`` and, the
-            head's once more, ``[K, H + 1, 1]``.
+        joint: ``[K, C, I]``: H rows of hidden weights, and below them those of the numbers that reach the logit
+            directly. The columns of embeddings hold 0 there, always. C is ``layout.columns``: what is left holds 0.
+        bias: ``[K, C]``, that of the logit behind the hidden ones.
+        head: ``[K, C]``; behind the units' comes 1 in weights, always, and 0 in sums.
+        transposed, bias_row, head_row, head_column: the same memory as ``[K, I, C]``, ``[K, 1, C]`` and, the head's
+            once more, ``[K, C, 1]``.
         table: ``[K * R, dim]``, the embeddings.
         cells: ``[K * R]``, the wide table.
     """
 
     def __init__(self, layout: Layout, parts: tuple[torch.Tensor, ...], *, unit: float) -> None:
-        """Args: the layout, the five tensors, and what the last of each head always is: 1 in weights, 0 in sums."""
+        """Args: the layout, the five tensors, and what is always behind the head: 1 in weights, 0 in sums."""
         self.layout, self._parts, self._unit = layout, parts, unit
         self.joint, self.bias, self.head, self.table, self.cells = parts
         self._embedded = self.joint.shape[2] - layout.numbers
         self.transposed, self.bias_row = self.joint.transpose(1, 2), self.bias.unsqueeze(1)
         self.head_row = self.head.unsqueeze(1)
         self.head_column = self.head_row.mT  # not unsqueeze(2): those strides make the product five times as slow
-        self._constant = self.head[:, -1]
+        self._constant = self.head[:, layout.hidden]
 
     @classmethod
     def zeros(cls, layout: Layout, count: int, space: Workspace, name: str) -> Self:
         """Sums of nothing, in memory of this name."""
         shapes = (
-            (count, layout.hidden + 1, max(layout.inputs, layout.numbers)),
-            (count, layout.hidden + 1),
-            (count, layout.hidden + 1),
+            (count, layout.columns, max(layout.inputs, layout.numbers)),
+            (count, layout.columns),
+            (count, layout.columns),
             (count * layout.rows, layout.dim),
             (count * layout.rows,),
         )
@@ -90,7 +90,7 @@ class Stack:
         for place, part in self.places():
             place.copy_(vector[part].view_as(place))
         self._unit = 1.0
-        self.head[:, -1] = 1
+        self._constant.fill_(1)
 
     def vectors(self, result: torch.Tensor, received: Stack | None = None) -> torch.Tensor:
         """All copies as vectors, written to ``[K, d]``; if given, less the single copy that was received."""
@@ -111,7 +111,7 @@ class Stack:
             (self.bias[:, :units], slice(units, 2 * units)),
             (self.joint[:, :units, : layout.inputs], hidden),
             (self.table.view(copies, layout.rows, layout.dim), slice(layout.table, layout.bias)),
-            (self.bias[:, units:], slice(layout.bias, layout.bias + 1)),
+            (self.bias[:, units : units + 1], slice(layout.bias, layout.bias + 1)),
             (self.joint[:, units, self._embedded :], slice(layout.bias + 1, layout.wide)),
             (self.cells.view(copies, layout.rows), slice(layout.wide, layout.length)),
         )
@@ -168,12 +168,12 @@ class Between:
 
     Attributes:
         inputs: ``[K, m * V, I]``, where embeddings and numbers are joined; not used without embeddings.
-        sums: ``[K, m * V, H + 1]``: the layers' outputs, the logit's share of the numbers last.
-        hidden, direct: all but the last of them, and the last.
-        outward: ``[K, m * V, H + 1]``, derivatives by them.
+        sums: ``[K, m * V, C]``: the layers' outputs, behind them the logit's share of the numbers.
+        hidden, direct: the former, and the latter.
+        outward: ``[K, m * V, C]``, derivatives of the logits by them.
         logits: ``[K, m * V, 1]``, then the derivatives by them.
         ones: ``[K, 1, m * V]``.
-        summed: ``[K, 1, H + 1]``, the biases' gradients.
+        summed: ``[K, 1, C]``, the biases' gradients.
     """
 
     def __init__(self, layout: Layout, batch: Batch, space: Workspace) -> None:
@@ -181,13 +181,13 @@ class Between:
         shape, units = batch.numeric.shape[:3], layout.hidden
         devices, size = batch.devices, shape[1] * shape[2]
         self.inputs = space.take("inputs", devices, size, layout.inputs if layout.dim and batch.fields else 0)
-        self.sums = space.take("hidden sums", devices, size, units + 1)
+        self.sums = space.take("hidden sums", devices, size, layout.columns)
         self.hidden, self.direct = self.sums[..., :units], self.sums[..., units]
-        self.outward = space.take("outward", devices, size, units + 1)
+        self.outward = space.take("outward", devices, size, layout.columns)
         self.logits = space.take("logits", devices, size, 1)
         self._by_view = self.logits.view(shape)
         self.ones = space.take("ones", devices, 1, size).fill_(1)
-        self.summed = space.take("summed", devices, 1, units + 1)
+        self.summed = space.take("summed", devices, 1, layout.columns)
 
     def derive(self, batch: Batch) -> None:
         """Turn the logits into the derivatives of the records' losses by them."""

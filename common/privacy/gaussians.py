@@ -34,7 +34,10 @@ _COEFFICIENTS = np.sqrt(2) * np.array(
         1.50140941,
     ]
 )
-_ALTERNATING = (_COEFFICIENTS * (-1.0) ** np.arange(8, -1, -1)).astype(np.float32)  # of a polynomial in -w
+_ALTERNATING = _COEFFICIENTS * (-1.0) ** np.arange(8, -1, -1)  # of a polynomial in -w
+_UPPER, _EXPONENT = np.uint64(12), np.uint64(0x400 << 52)
+Floats = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+Scratch = tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def gaussians(read: Callable[[int], bytes], count: int) -> npt.NDArray[np.float64]:
@@ -45,29 +48,57 @@ def gaussians(read: Callable[[int], bytes], count: int) -> npt.NDArray[np.float6
         count: how many.
     """
     result = np.empty(count)
-    for start in range(0, count, BLOCK):
-        part = result[start : start + BLOCK]
-        _fill(part, np.frombuffer(read(8 * part.size), "<u8"))
+    fill(read, result, 1.0)
     return result
 
 
-def _fill(result: npt.NDArray[np.float64], bits: npt.NDArray[np.uint64]) -> None:
+def fill(read: Callable[[int], bytes], result: Floats, scale: float) -> None:
+    """Overwrite ``result`` with ``scale`` times what ``gaussians`` gives for the same bytes.
+
+    Args:
+        read: the next so many bytes of a secret stream.
+        result: float64 or float32 ``[n]``. The latter is computed in single precision throughout, but for the tails;
+            that changes a draw by a few units in its last place.
+        scale: the standard deviation, or minus it.
+    """
+    size = min(result.size, BLOCK)
+    words, wide = np.empty(size, np.uint64), np.empty(size)
+    single, value = np.empty(size, np.float32), np.empty(size, np.float32)
+    for start in range(0, result.size, BLOCK):
+        part = result[start : start + BLOCK]
+        bits = np.frombuffer(read(8 * part.size), "<u8")
+        n = part.size
+        _fill_block(part, bits, scale, (words[:n], wide[:n], single[:n], value[:n]))
+
+
+def _fill_block(result: Floats, bits: npt.NDArray[np.uint64], scale: float, scratch: Scratch) -> None:
     """Turn 64 random bits each into a Gaussian; the upper 52 count. Few passes: each is over memory in cache."""
-    words = bits >> np.uint64(12)
-    words |= np.uint64(0x400 << 52)
+    words, wide, single, value = scratch
+    np.right_shift(bits, _UPPER, out=words)
+    np.bitwise_or(words, _EXPONENT, out=words)
     odd = words.view(np.float64)  # 2 + bits / 2^51
     odd -= 3
     odd += 2.0**-52  # 2u - 1 for the uniform u of NoiseSource, every step exact
-    np.multiply(odd, odd, out=result)
-    depth = np.subtract(1, result, out=result).astype(np.float32)
+    np.multiply(odd, odd, out=wide)
+    np.subtract(1, wide, out=wide)
+    depth = single
+    depth[:] = wide
     np.log(depth, out=depth)  # -w of the source
-    tails = np.flatnonzero(depth < -_CENTRAL)
+    tails = (depth < -_CENTRAL).nonzero()[0]
     depth += np.float32(_CENTRAL / 2)
-    value = depth * _ALTERNATING[0]
-    for coefficient in _ALTERNATING[1:-1]:
+    in_single = result.dtype == np.float32
+    first, *middle, last = (_ALTERNATING * scale if in_single else _ALTERNATING).astype(np.float32)
+    np.multiply(depth, first, out=value)
+    for coefficient in middle:
         value += coefficient
         value *= depth
-    value += _ALTERNATING[-1]
-    result[:] = value
-    result *= odd
-    result[tails] = ndtri(((bits[tails] >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)
+    value += last
+    if in_single:
+        single[:] = odd
+        np.multiply(value, single, out=result)
+    else:
+        result[:] = value
+        result *= odd
+        if scale != 1:
+            result *= scale
+    result[tails] = ndtri(((bits[tails] >> _UPPER).astype(np.float64) + 0.5) * 2.0**-52) * scale

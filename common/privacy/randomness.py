@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.crypto.keystream import KEY_BYTES, Keystream
-from common.privacy.gaussians import gaussians
+from common.privacy.gaussians import Floats, fill
 from common.privacy.poisson import poisson
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,8 +51,13 @@ class NoiseSource:
 
     def gaussian(self, shape: int | tuple[int, ...]) -> FloatArray:
         """Independent standard Gaussians, float64 ``shape``, one per 8 bytes (``common.privacy.gaussians``)."""
-        count = _count(shape)
-        return gaussians(self._read, count).reshape(shape)
+        drawn = np.empty(_count(shape))
+        self.gaussian_into(drawn, 1.0)
+        return drawn.reshape(shape)
+
+    def gaussian_into(self, result: Floats, scale: float) -> None:
+        """Overwrite ``result`` ``[n]`` with ``scale`` times the next n draws; the quick way to float32."""
+        fill(self._read, result, scale)
 
     def poisson(self, mean: float, shape: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Independent Poisson numbers, int64 ``shape``.

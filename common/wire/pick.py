@@ -62,6 +62,8 @@ class CandidateList(Message):
         chosen: m.
         epsilon: ε of one draw.
         candidates: K creatives, whole, so that a thin client needs no catalogue; their order is the public order.
+        ordered_by: what devices order candidates by, ``response`` or ``value``; it stays for the epoch, whichever
+            placement policy is put in force meanwhile.
     """
 
     kind: Literal["candidate_list"] = "candidate_list"
@@ -73,11 +75,13 @@ class CandidateList(Message):
     chosen: int = Field(ge=1)
     epsilon: float = Field(gt=0, le=12, allow_inf_nan=False)
     candidates: tuple[Creative, ...] = Field(min_length=2, max_length=8)
+    ordered_by: Literal["response", "value"] = "response"
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: what a pick names."""
-        return hashlib.sha256(canonical(self.model_dump_json().encode())).hexdigest()
+        """SHA-256 of the canonical JSON: what a pick names. Lists from before ``ordered_by`` was said keep theirs."""
+        unsaid = {"ordered_by"} if self.ordered_by == "response" else None
+        return hashlib.sha256(canonical(self.model_dump_json(exclude=unsaid).encode())).hexdigest()
 
     @property
     def drawn_by(self) -> TopM:

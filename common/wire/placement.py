@@ -82,6 +82,7 @@ class PlacementPermit(Message):
         pacing: serve probability by campaign, where it is below 1; the same for everybody at that moment.
         experiment: digest of the experiment in force; the device draws its arm by itself.
         blocked_categories, blocked_advertisers: what the surface refuses.
+        least_bids: what must be offered at least to take part, by slot id, in millionths: the surface's price floor.
     """
 
     kind: Literal["placement_permit"] = "placement_permit"
@@ -98,3 +99,4 @@ class PlacementPermit(Message):
     experiment: Digest | None = None
     blocked_categories: tuple[ShortText, ...] = ()
     blocked_advertisers: tuple[ShortText, ...] = ()
+    least_bids: dict[ShortText, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from common.privacy.parameters import MechanismUse
 from common.taxonomy import Task
@@ -17,7 +17,7 @@ from common.wire.base import Digest, Message, ShortText
 Key = Annotated[bytes, Field(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Records = Annotated[bytes, Field(max_length=4 * 1024 * 1024)]
-Index = Annotated[int, Field(ge=0, lt=1 << 16)]
+Index = Annotated[StrictInt, Field(ge=0, lt=1 << 16)]
 
 # ── from a device ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -48,12 +48,12 @@ class _Masked(Message):
     session: Digest
     index: Index
     run_id: ShortText
-    round_number: int = Field(ge=1)
+    round_number: StrictInt = Field(ge=1, lt=1 << 31)
     task: Task
     spec_digest: Digest
     base_digest: Digest
-    length: int = Field(ge=1)
-    bits: int = Field(ge=8, le=32)
+    length: StrictInt = Field(ge=1, lt=1 << 31)
+    bits: StrictInt = Field(ge=8, le=32)
     releases: tuple[MechanismUse, ...] = Field(min_length=1, max_length=4)
 
 

@@ -1,4 +1,7 @@
-"""IPS, SNIPS, DM and DR. Owns their formulas; each is a value and the influence of every turn on it.
+"""IPS, SNIPS, DM, calibrated DM and DR. Owns their formulas: a value, and the influence of every turn on it.
+
+DM has no interval. Its error is what its model is off by where the target goes, which its own spread does not know;
+what is known of that is its distance to DR, which is told instead (``Modelled``).
 
 Assumptions, all of them: the log's propensities are true; whatever the target policy shows, the logging policy
 sometimes shows (``diagnostics`` measures where that fails); what one decision shows does not change another's reward;
@@ -11,6 +14,7 @@ and for DR its sequential form.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -40,29 +44,57 @@ def snips(sample: Sample) -> Estimate:
     return with_interval("SNIPS", float(terms.mean()), terms, sample.clusters)
 
 
-def direct_method(sample: Sample) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class Modelled:
+    """What a reward model says: a point, and no interval, because none would cover what the model is off by.
+
+    Attributes:
+        estimator: its name.
+        value: the estimate.
+        bias: DM minus DR: how far this model is off for this target, with the interval of that.
+    """
+
+    estimator: str
+    value: float
+    bias: Estimate
+
+    @property
+    def warning(self) -> str:
+        """Why it stands here without an interval, in words."""
+        bias = self.bias
+        said = f"DM has no interval: it is as good as its model, and DM - DR is {bias.value:+.5f}"
+        said += f" ({bias.low:+.5f} … {bias.high:+.5f})"
+        return f"{said}; the model is wrong here, believe DR" if bias.low > 0 or bias.high < 0 else said
+
+
+def direct_method(sample: Sample) -> Modelled:
     """Direct method: V̂ = (1/n) Σ_i Σ_a π(a|x_i) q̂(x_i, a). As good as its model, and biased as it is.
 
-    Its interval has two parts: contexts differ, and the model was fitted on rewards (``reward_model.effects``). It is
-    that of the model's average, and never covers the bias of a model that is wrong: ``bias_of_model`` looks for that.
-    Where the model was not fitted on this log, DR's influence values stand in, which is too wide.
+    The bias of the model at hand is E[w (q̂ - r)]; the model did not see the turns that it is averaged over
+    (cross-fitting), so the interval of that mean holds whatever the model is.
 
     **Source:** Beygelzimer and Langford 2009, "The Offset Tree for Learning with Partial Labels".
     """
-    value = float(sample.model_target.mean())
-    fitted = sample.model_effect
-    influence = _dr_terms(sample) if fitted is None else sample.model_target - value + fitted
-    return with_interval("DM", value, influence, sample.clusters)
+    gap = sample.weights * (sample.model_shown - sample.rewards)
+    bias = with_interval("DM - DR", float(gap.mean()), gap, sample.clusters)
+    return Modelled("DM", float(sample.model_target.mean()), bias)
 
 
-def bias_of_model(sample: Sample) -> Estimate:
-    """DM minus DR: the model's bias for this target, with the interval of the difference.
+def calibrated_method(sample: Sample) -> Estimate:
+    """Calibrated DM: the direct method of c·q̂, where c = Σ w r / Σ w q̂ makes the model right on average for the target.
 
-    An interval without 0 says that the model is wrong where the target goes: believe DR then.
+    Right whatever the model is, if the propensities are true; what is left of the model is how it tells contexts apart.
+    The influence is c (m_i - m̄) + (m̄ / B) (w_i r_i - c w_i q̂_i), m_i = Σ_a π(a|x_i) q̂(x_i, a), B = mean of w q̂; how
+    q̂ was fitted drops out, since m̄ and B move together. Without any weight on a positive prediction the value is NaN.
+
+    **Source:** Cassel, Särndal and Wretman 1976 (ratio form of the generalised difference estimator); Robins, Sued,
+    Lei-Gomez and Rotnitzky 2007; van der Laan and Rubin 2006 (targeting a fitted model at one parameter).
     """
-    gap = -sample.weights * (sample.rewards - sample.model_shown)
-    influence = gap if sample.model_effect is None else gap + sample.model_effect
-    return with_interval("DM - DR", float(gap.mean()), influence, sample.clusters)
+    earned, said, model = sample.weights * sample.rewards, sample.weights * sample.model_shown, sample.model_target
+    base, mean = float(said.mean()), float(model.mean())
+    factor = float(earned.mean()) / base if base > 0 else float("nan")
+    influence = factor * (model - mean) + (mean / base if base > 0 else 0.0) * (earned - factor * said)
+    return with_interval("calibrated DM", factor * mean, influence, sample.clusters)
 
 
 def doubly_robust(sample: Sample) -> Estimate:
@@ -81,7 +113,8 @@ def on_policy(sample: Sample) -> Estimate:
     return with_interval("logged", float(sample.rewards.mean()), sample.rewards, sample.clusters)
 
 
-ESTIMATORS: Final[tuple[Callable[[Sample], Estimate], ...]] = (ips, snips, direct_method, doubly_robust)
+ESTIMATORS: Final[tuple[Callable[[Sample], Estimate], ...]] = (ips, snips, calibrated_method, doubly_robust)
+"""Those with an interval that holds; ``direct_method`` has none."""
 
 
 def difference(one: Sample, other: Sample) -> list[Estimate]:

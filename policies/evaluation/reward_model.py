@@ -75,43 +75,6 @@ def fit(
     return RewardModel(_ratio(above + prior_strength * common * mean, below + prior_strength * mean), by_response)
 
 
-def effects(
-    shown: Integers,
-    responses: Floats,
-    rewards: Floats,
-    demand: Floats,
-    *,
-    prior_strength: float = PRIOR_STRENGTH,
-) -> Floats:
-    """What each turn's own reward does to the average prediction for a target policy, through the fit: float64 ``[n]``.
-
-    The derivative of Σ_a d_a f_a by a turn, d_a = mean of π(a|x) Y(x, a), times n; folds are left out of account, which
-    costs terms of order 1/n. Residuals are taken from the shrunk factor, so that what shrinking hides counts as spread.
-
-    **Source:** delta method; Liang and Zeger 1986.
-
-    Args:
-        shown: action of each turn, int64 ``[n]``; below 0 where nothing was shown.
-        responses: Y of what was shown, ``[n]``; all 0 where the log has none.
-        rewards: ``[n]``.
-        demand: d_a, ``[actions]``; of π(a|x) alone where the log has no Y.
-        prior_strength: as for ``fit``.
-    """
-    seen = shown >= 0
-    out = np.zeros(len(shown))
-    if not seen.any():
-        return out
-    action, reward = shown[seen], rewards[seen]
-    base = responses[seen] if (responses[seen] > 0).any() else np.ones(len(action))
-    below, above = (np.bincount(action, values, len(demand)).astype(np.float64) for values in (base, reward))
-    common, prior = float(above.sum() / below.sum()), prior_strength * float(base.mean())
-    factors = _ratio(above + prior * common, below + prior)
-    gain = _ratio(np.asarray(demand, np.float64), below + prior)
-    out[seen] = gain[action] * (reward - factors[action] * base)
-    out[seen] += float((gain * prior).sum()) / float(below.sum()) * (reward - common * base)
-    return out * len(shown)
-
-
 def _but_own(by_fold: npt.NDArray[np.number]) -> Floats:
     return np.asarray(by_fold.sum(0) - by_fold, np.float64)
 

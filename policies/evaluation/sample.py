@@ -31,8 +31,6 @@ class Sample:
         idle: weight of outcomes that the target leaves to the fallback and that a log that filled the position cannot
             show, float64 ``[n]``; their reward is known to be 0, and SNIPS has to count them.
         uncovered: mean probability that π gives to what π₀ never shows; NaN where the log does not say.
-        model_effect: what a turn's own reward does to the mean of ``model_target`` through the fit, float64 ``[n]``;
-            None where the model was not fitted on this log.
     """
 
     rewards: Floats
@@ -43,7 +41,6 @@ class Sample:
     clusters: Integers
     idle: Floats
     uncovered: float = float("nan")
-    model_effect: Floats | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no estimator could use.
@@ -54,7 +51,6 @@ class Sample:
             OutOfRange: a weight is negative.
         """
         arrays = [self.rewards, self.weights, self.model_shown, self.model_target, self.before, self.idle]
-        arrays += [] if self.model_effect is None else [self.model_effect]
         sizes = {array.shape for array in (*arrays, self.clusters)}
         if len(sizes) != 1 or len(self.rewards.shape) != 1 or not len(self.rewards):
             raise ShapeMismatch("a sample needs arrays of one length, and at least one turn")

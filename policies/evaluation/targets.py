@@ -95,8 +95,6 @@ def seen_from(rows: Sequence[LogRow], target: TargetPolicy) -> Sample:
     was_shown = np.array([c.id == row.shown for row in ordered for c in row.candidates], bool)
     ratio = np.array([turn.ratio for turn in turns])
     before = _before(clusters, ratio)
-    asked = chosen * before[pairs] * (responses if model.by_response else 1.0)
-    demand = np.bincount(actions, asked, len(numbers)) / len(turns)
     idle = _so_far(clusters, before * np.array([turn.idle for turn in turns]))
     return Sample(
         rewards=rewards,
@@ -107,7 +105,6 @@ def seen_from(rows: Sequence[LogRow], target: TargetPolicy) -> Sample:
         clusters=clusters,
         idle=idle,
         uncovered=_uncovered(ordered, turns),
-        model_effect=reward_model.effects(shown, of_shown, rewards, demand),
     )
 
 

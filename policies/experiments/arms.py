@@ -18,7 +18,8 @@ def bucket_of(document: ExperimentDocument, seed: str) -> int:
 
     The remainder favours no bucket by more than 2^-242.
     """
-    named = "".join(f"{len(part)}:{part}" for part in (document.experiment_id, document.salt, seed))
+    name, salt = document.experiment_id, document.salt
+    named = f"{len(name)}:{name}{len(salt)}:{salt}{len(seed)}:{seed}"
     return int.from_bytes(hashlib.sha256(named.encode()).digest()) % SHARES
 
 

@@ -52,6 +52,7 @@ def inputs(
     blocked_categories: Iterable[str] = (),
     blocked_advertisers: Iterable[str] = (),
     floors: Mapping[str, float] | None = None,
+    least_bids: Mapping[str, int] | None = None,
     context: Mapping[str, str] | None = None,
     evidence: Mapping[str, Evidence] | None = None,
     stopped: Iterable[str] = (),
@@ -68,6 +69,7 @@ def inputs(
         blocked_categories: what the surface refuses, as ``blocked_advertisers``.
         blocked_advertisers: see there.
         floors: least score by slot id, on top of the policy's.
+        least_bids: what must be offered at least to take part, by slot id, in millionths.
         context: facts about the page.
         evidence: what is known beside the model, by creative id.
         stopped: what a privacy officer has switched off: campaigns, advertisers or creatives.
@@ -86,6 +88,7 @@ def inputs(
         bids=known.bids,
         evidence=evidence or {},
         floors=floors or {},
+        least_bids=least_bids or {},
         blocked_categories=frozenset(blocked_categories),
         blocked_advertisers=frozenset(blocked_advertisers),
         context=context or {},

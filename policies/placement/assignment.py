@@ -13,7 +13,7 @@ from policies.placement import caps
 from policies.placement.caps import Views
 from policies.placement.document import PlacementPolicy
 from policies.placement.draw import pick, uniform
-from policies.placement.inputs import Inputs
+from policies.placement.inputs import NO_BID, Inputs
 from policies.placement.protocol import Placement, PlacementReason, Scored, Turn, positions
 from policies.placement.strategies import floor_of, pool_of, strategy_of
 
@@ -26,11 +26,13 @@ class Table:
         left: candidates not shown yet and within every cap, best first.
         views: what counts towards caps so far.
         waiting: how many are not shown yet, within caps or not.
+        order: every candidate, shown or not, best first, where slots ask for a least bid; else empty.
     """
 
     left: tuple[Scored, ...]
     views: Views
     waiting: int
+    order: tuple[Scored, ...] = ()
 
 
 def assign(
@@ -60,9 +62,10 @@ def assign(
 
 def opened(policy: PlacementPolicy, ranked: Sequence[Scored], inputs: Inputs) -> Table:
     """The table before the first position."""
-    pool, views = tuple(ranked[: pool_of(policy)]), caps.counted(policy.caps, inputs)
+    pool = tuple(ranked if inputs.least_bids else ranked[: pool_of(policy)])
+    views = caps.counted(policy.caps, inputs)
     within = caps.allowed(policy.caps, views, [one.creative for one in pool], inputs)
-    return Table(tuple(itertools.compress(pool, within)), views, len(pool))
+    return Table(tuple(itertools.compress(pool, within)), views, len(pool), pool if inputs.least_bids else ())
 
 
 def offered(
@@ -77,7 +80,7 @@ def offered(
     if math.isnan(of_slot):
         raise NonFiniteValue("a slot's floor is not a number")
     floor = max(floor_of(policy), of_slot)
-    choices = table.left
+    choices = _reaching(policy, table, slot_id, inputs) if inputs.least_bids else table.left
     if choices and choices[-1].score < floor:
         choices = tuple(itertools.takewhile(lambda candidate: candidate.score >= floor, choices))
     return choices, tuple(strategy_of(policy)(choices)) if choices else ()
@@ -87,14 +90,22 @@ def without(policy: PlacementPolicy, table: Table, shown: Scored, inputs: Inputs
     """The table after one creative was shown."""
     left = tuple(candidate for candidate in table.left if candidate is not shown)
     if not policy.caps and not shown.creative.caps:
-        return Table(left, table.views, table.waiting - 1)
+        return Table(left, table.views, table.waiting - 1, table.order)
     view = caps.as_shown(shown.creative, inputs)
     views = caps.with_view(policy.caps, table.views, view)
     changed = caps.filled_by(policy.caps, views, view)  # whatever else is left is within caps as it was
     if shown.creative.caps or caps.is_full(changed):
         within = caps.allowed(policy.caps, changed, [one.creative for one in left], inputs)
         left = tuple(itertools.compress(left, within))
-    return Table(left, views, table.waiting - 1)
+    return Table(left, views, table.waiting - 1, table.order)
+
+
+def _reaching(policy: PlacementPolicy, table: Table, slot_id: str, inputs: Inputs) -> tuple[Scored, ...]:
+    """Of those left, the ones in the slot's own pool: the best of all that offer at least what the slot asks for."""
+    least = inputs.least_bids.get(slot_id, 0)
+    reach = (one for one in table.order if inputs.bids.get(one.creative.creative_id, NO_BID).reaches(least))
+    pool = {one.creative.creative_id for one in itertools.islice(reach, pool_of(policy))}
+    return tuple(one for one in table.left if one.creative.creative_id in pool)
 
 
 def _unfilled(slot_id: str, position: int, table: Table) -> Placement:

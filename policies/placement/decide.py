@@ -1,8 +1,9 @@
 """g itself. Pure: the same document, inputs and seed give the same answer anywhere, today and on replay.
 
-Steps, in this order: kill switch and eligibility → category and brand safety → frequency caps → pacing → score → floor
-→ exploration by the strategy → assignment without repetition; ties by a stable hash. The floor limits what exploration
-may draw from, so that no exploration ever shows what the document would not.
+Steps, in this order: kill switch and eligibility → category and brand safety → frequency caps → pacing → score → a
+slot's least bid → the strategy's pool → floor → exploration by the strategy → assignment without repetition; ties by a
+stable hash. The floor limits what exploration may draw from, so that no exploration ever shows what the document would
+not; a least bid comes before the pool, so that no cheap candidate takes the place of one that a page would accept.
 """
 
 from __future__ import annotations
@@ -84,5 +85,6 @@ def order_of(
     policy: PlacementPolicy, candidates: Sequence[Creative], predicted: Sequence[float], inputs: Inputs, salt: str
 ) -> tuple[Scored, ...]:
     """Candidates that can be shown, by score, best first, ties by stable hash."""
-    pool = best_scored(candidates, predicted, policy.score, inputs, most=pool_of(policy))
+    most = None if inputs.least_bids else pool_of(policy)  # which of them a slot's pool is made of depends on the slot
+    pool = best_scored(candidates, predicted, policy.score, inputs, most=most)
     return ranked(pool, salt)

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 
 def uniform(seed: str, *path: str | int) -> float:
     """A uniform on (0, 1): an odd multiple of 2^-54 from SHA-256 of seed and path, each with its length before it."""
-    name = "".join(f"{len(part)}:{part}" for part in map(str, (seed, *path)))
+    name = f"{len(seed)}:{seed}"
+    for step in path:  # written out: it is asked for every candidate of a decision
+        part = step if isinstance(step, str) else str(step)
+        name += f"{len(part)}:{part}"
     bits = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 11
     return (bits + 0.5) * 2.0**-53
 

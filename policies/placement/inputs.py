@@ -1,7 +1,7 @@
 """What g is told beside scores. Owns the words; they come from the device's own store, or the service's campaigns.
 
-A ``Bid`` is a type of its own and deliberately no number: it can be multiplied with a response and nothing else, so
-that no sum of money can find its way into a placement by accident.
+A ``Bid`` is a type of its own and deliberately no number: it can be multiplied with a response or held against a least
+bid and nothing else, so that no sum of money can find its way into a placement by accident.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class Bid:
     def value_of(self, response: float) -> float:
         """The expected value of showing it: bid × response, in currency units. Orders candidates; bills nobody."""
         return self.micros / 1e6 * response
+
+    def reaches(self, least_micros: int) -> bool:
+        """Whether at least so much is offered."""
+        return self.micros >= least_micros
 
 
 NO_BID = Bid(0)
@@ -72,6 +76,7 @@ class Inputs:
         bids: by creative id; nothing offered where none is named.
         evidence: by creative id.
         floors: least score by slot id, on top of the policy's.
+        least_bids: what must be offered at least to take part, by slot id, in millionths (an exchange's ``bidfloor``).
         blocked_categories, blocked_advertisers: what this surface refuses (OpenRTB ``bcat`` and ``badv``).
         context: facts about the page that ``match_context`` may name.
         stopped: campaigns, advertisers or creatives that a privacy officer has switched off.
@@ -86,6 +91,7 @@ class Inputs:
     bids: Mapping[str, Bid] = field(default_factory=dict)
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
+    least_bids: Mapping[str, int] = field(default_factory=dict)
     blocked_categories: frozenset[str] = frozenset()
     blocked_advertisers: frozenset[str] = frozenset()
     context: Mapping[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ def paced(creatives: Sequence[Creative], inputs: Inputs, seed: str) -> tuple[Cre
     """
     if not inputs.pacing:
         return tuple(creatives)
-    serving = {campaign: _serves(campaign, p, seed) for campaign, p in inputs.pacing.items()}
+    serving = {campaign: serves(campaign, p, seed) for campaign, p in inputs.pacing.items()}
     campaigns = inputs.campaigns  # as ``inputs.campaign_of`` says, written out: it is asked of a thousand at a time
     return tuple(
         one
@@ -32,7 +32,12 @@ def paced(creatives: Sequence[Creative], inputs: Inputs, seed: str) -> tuple[Cre
     )
 
 
-def _serves(campaign: str, probability: float, seed: str) -> bool:
+def serves(campaign: str, probability: float, seed: str) -> bool:
+    """Whether a campaign takes part in the decision of this seed.
+
+    Raises:
+        OutOfRange: the probability is not in [0, 1].
+    """
     if not 0 <= probability <= 1:
         raise OutOfRange("a serve probability is a number from 0 to 1")
     return uniform(seed, "pacing", campaign) < probability

@@ -1,4 +1,4 @@
-"""From Y to the score that candidates are ordered by. Owns calibration and value; the only reader of a bid."""
+"""From Y to the score that candidates are ordered by. Owns calibration and value; nobody else makes a bid a number."""
 
 from __future__ import annotations
 

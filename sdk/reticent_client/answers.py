@@ -31,7 +31,12 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Creative:
-    """An ad in one language: texts to draw by yourself, or ``html``, which is escaped and loads nothing."""
+    """An ad in one language: texts to draw by yourself, or ``html``, which is escaped and loads nothing.
+
+    Attributes:
+        label: "Ad" in the language: show it.
+        call_to_action: words of the button; empty where there is none.
+    """
 
     creative_id: str
     item_id: str
@@ -45,6 +50,7 @@ class Creative:
     payer: str
     html: str
     why: Why
+    call_to_action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,31 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalFinding:
+    """What one signal opposes; its string never.
+
+    Attributes:
+        signal: ``gpc``, ``tcf``, ``gpp`` or ``us_privacy``.
+        section: of a GPP string, such as ``usca``.
+        opposes: why, by purpose.
+    """
+
+    signal: str
+    section: str | None
+    opposes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class PrivacySignal:
-    """Which signals were seen, and whether they were heeded."""
+    """Which signals were seen, and whether they were heeded.
+
+    Attributes:
+        honoured: a signal opposed a personalised answer, and none was given.
+    """
 
     gpc: bool
     honoured: bool
+    signals: tuple[SignalFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +186,55 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticePurpose:
+    """One purpose in the notice's words."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one jurisdiction prescribes.
+
+    Attributes:
+        validity_days: how long a grant holds.
+        adult_age_years: what adult means there; never ask for a birth date.
+        gpc: ``opposes`` or ``recorded``.
+        reask_days: after a no, days in which nobody may ask again.
+    """
+
+    jurisdiction: str
+    validity_days: int
+    adult_age_years: int
+    gpc: str
+    reask_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """The privacy notice in force; its digest is what a consent names."""
+    """The privacy notice in force; its digest is what a consent names.
+
+    Attributes:
+        purposes: each can be granted alone; ask for each in these words.
+        material: whether grants under earlier notices ended with this one.
+        accepted: digests, in every language, under which grants still hold.
+        terms: of the jurisdiction that was asked about.
+        published_at, retired_at: seconds since the epoch.
+    """
 
     digest: str
     version: int
     locale: str
     title: str
     text: str
+    purposes: tuple[NoticePurpose, ...] = ()
+    material: bool = False
+    accepted: tuple[str, ...] = ()
+    terms: Terms | None = None
+    published_at: int = 0
+    retired_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, Unpack
 
 from reticent_client.answers import (
     Accepted,
@@ -20,8 +20,10 @@ from reticent_client.answers import (
     Purpose,
     Withdrawn,
 )
+from reticent_client.asked import Asked, Signals, Slot
 
 T = TypeVar("T")
+TMAX_MS: Final = 200
 _FOR_DECIDING: Final = 0.8
 """The share of the caller's time that the service gets; the rest is for the way there and back."""
 
@@ -33,27 +35,6 @@ class Again(Enum):
     """Only if the first never reached the service: for what the service must not do twice, or what must be quick."""
     SAFE = auto()
     """Whenever it failed for a reason that passes: it only reads, or carries an ``Idempotency-Key``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One opportunity on a surface: an id of letters, digits and ``_.:-``, and how many positions it has."""
-
-    slot_id: str
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """Privacy signals that the app has seen. Hand on what there is: an empty string is not the same as none.
-
-    ``repr`` leaves the strings out: they are personal data.
-    """
-
-    gpc: bool = False
-    tcf: str | None = field(default=None, repr=False)
-    gpp: str | None = field(default=None, repr=False)
-    us_privacy: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +58,30 @@ class Call(Generic[T]):
     within_s: float | None = None
 
 
-def decide(
-    slots: Sequence[Slot],
-    *,
-    handle: str | None,
-    context: Mapping[str, str | float],
-    locale: Locale,
-    signals: Signals,
-    tmax_ms: int,
-    blocked_categories: Sequence[str] = (),
-    blocked_advertisers: Sequence[str] = (),
-) -> Call[Decision]:
-    """``POST /v1/decisions``."""
+def decide(slots: Sequence[Slot], **asked: Unpack[Asked]) -> Call[Decision]:
+    """``POST /v1/decisions``.
+
+    Raises:
+        TypeError: something is said that has no meaning: a signal under a wrong name must not go unheard.
+    """
+    if unknown := asked.keys() - Asked.__optional_keys__:
+        raise TypeError(f"decide() takes no {', '.join(sorted(unknown))}")
+    tmax_ms, handle, pick = asked.get("tmax_ms", TMAX_MS), asked.get("handle"), asked.get("pick")
     body: dict[str, Any] = {
         "slots": [{"slot_id": slot.slot_id, "count": slot.count} for slot in slots],
-        "context": dict(context),
-        "locale": locale,
-        "signals": told(signals),
+        "context": dict(asked.get("context", {})),
+        "locale": asked.get("locale", "en"),
+        "signals": asked.get("signals", Signals()).told(),
         "tmax": max(1, int(tmax_ms * _FOR_DECIDING)),
     }
     if handle is not None:
         body["handle"] = handle
-    if blocked_categories:
-        body["blocked_categories"] = list(blocked_categories)
-    if blocked_advertisers:
-        body["blocked_advertisers"] = list(blocked_advertisers)
+    if pick is not None:
+        body["pick"] = pick.told()
+    if categories := asked.get("blocked_categories"):
+        body["blocked_categories"] = list(categories)
+    if advertisers := asked.get("blocked_advertisers"):
+        body["blocked_advertisers"] = list(advertisers)
     return Call("POST", "/v1/decisions", Decision, body, again=Again.UNSENT, within_s=tmax_ms / 1000)
 
 
@@ -112,7 +92,7 @@ def confirm(token: str, follow_up: FollowUp) -> Call[Accepted]:
 
 def check(handle: str, purposes: Sequence[Purpose], signals: Signals) -> Call[Consent]:
     """``POST /v1/consents/check``."""
-    body = {"handle": handle, "purposes": list(purposes), "signals": told(signals)}
+    body = {"handle": handle, "purposes": list(purposes), "signals": signals.told()}
     return Call("POST", "/v1/consents/check", Consent, body)
 
 
@@ -126,7 +106,7 @@ def record(
         "decisions": dict(decisions),
         "locale": locale,
         "surface": surface,
-        "signals": told(signals),
+        "signals": signals.told(),
     }
     return _once("/v1/consents", Changed, body)
 
@@ -141,12 +121,6 @@ def notice(locale: Locale, jurisdiction: str | None) -> Call[Notice]:
     """``GET /v1/notices/current``."""
     params = {"locale": locale} | ({} if jurisdiction is None else {"jurisdiction": jurisdiction})
     return Call("GET", "/v1/notices/current", Notice, params=params)
-
-
-def told(signals: Signals) -> dict[str, Any]:
-    """Signals as the service takes them: what is absent is not sent."""
-    found = {"gpc": signals.gpc, "tcf": signals.tcf, "gpp": signals.gpp, "us_privacy": signals.us_privacy}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _once(path: str, answer: type[T], body: Mapping[str, Any]) -> Call[T]:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 import httpx
 
@@ -24,14 +24,13 @@ from reticent_client.answers import (
     Purpose,
     Withdrawn,
 )
-from reticent_client.calls import Call, Signals, Slot
+from reticent_client.asked import Asked, Signals, Slot
+from reticent_client.calls import Call
 from reticent_client.errors import Problem, Unreachable
 from reticent_client.flow import Came, Flow, Patience, Send, Wait, flow
 
 T = TypeVar("T")
-TMAX_MS: Final = 200
 _NO_SIGNALS: Final = Signals()
-_NO_CONTEXT: Final[Mapping[str, str | float]] = {}
 _UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _REPLAYED: Final = "TokenReplayed"
 _ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -82,45 +81,18 @@ class Client:
         """Without the key."""
         return f"Client({self._settings.base_url!r})"
 
-    def decide(
-        self,
-        slots: Sequence[Slot],
-        *,
-        handle: str | None = None,
-        context: Mapping[str, str | float] = _NO_CONTEXT,
-        locale: Locale = "en",
-        signals: Signals = _NO_SIGNALS,
-        tmax_ms: int = TMAX_MS,
-        blocked_categories: Sequence[str] = (),
-        blocked_advertisers: Sequence[str] = (),
-    ) -> Decision:
+    def decide(self, slots: Sequence[Slot], **asked: Unpack[Asked]) -> Decision:
         """Fill slots within ``tmax_ms``. A page must not fail for an ad: no answer is a decision without positions.
 
         Args:
             slots: what is to be filled.
-            handle: of the person, as their device got it; None: for whoever sees the page.
-            context: facts about the page, never about the person.
-            locale: language of the ads.
-            signals: privacy signals that came with the person's request.
-            tmax_ms: milliseconds until the answer must be here.
-            blocked_categories: what this page refuses.
-            blocked_advertisers: likewise, by name.
+            **asked: see ``Asked``: ``handle``, ``context``, ``locale``, ``signals``, ``tmax_ms``, ``pick``, blocks.
 
         Raises:
             Problem: the request is not one that could be answered: a wrong key, slots that cannot be read.
         """
-        call = calls.decide(
-            slots,
-            handle=handle,
-            context=context,
-            locale=locale,
-            signals=signals,
-            tmax_ms=tmax_ms,
-            blocked_categories=blocked_categories,
-            blocked_advertisers=blocked_advertisers,
-        )
         try:
-            return self._run(call)
+            return self._run(calls.decide(slots, **asked))
         except (Problem, Unreachable) as error:
             return _unanswered(error)
 
@@ -222,31 +194,10 @@ class AsyncClient:
         """Without the key."""
         return f"AsyncClient({self._settings.base_url!r})"
 
-    async def decide(
-        self,
-        slots: Sequence[Slot],
-        *,
-        handle: str | None = None,
-        context: Mapping[str, str | float] = _NO_CONTEXT,
-        locale: Locale = "en",
-        signals: Signals = _NO_SIGNALS,
-        tmax_ms: int = TMAX_MS,
-        blocked_categories: Sequence[str] = (),
-        blocked_advertisers: Sequence[str] = (),
-    ) -> Decision:
+    async def decide(self, slots: Sequence[Slot], **asked: Unpack[Asked]) -> Decision:
         """As ``Client.decide``."""
-        call = calls.decide(
-            slots,
-            handle=handle,
-            context=context,
-            locale=locale,
-            signals=signals,
-            tmax_ms=tmax_ms,
-            blocked_categories=blocked_categories,
-            blocked_advertisers=blocked_advertisers,
-        )
         try:
-            return await self._run(call)
+            return await self._run(calls.decide(slots, **asked))
         except (Problem, Unreachable) as error:
             return _unanswered(error)
 

@@ -28,7 +28,7 @@ def fields(kind: type) -> Mapping[str, tuple[Any, bool]]:
     """Type and optionality by name, of the fields that come from the service."""
     hints = typing.get_type_hints(kind)
     return {
-        one.name: (hints[one.name], one.default is not dataclasses.MISSING)
+        one.name: (hints[one.name], {one.default, one.default_factory} != {dataclasses.MISSING})
         for one in dataclasses.fields(kind)
         if not one.metadata.get("own")
     }
@@ -44,7 +44,9 @@ def _value(kind: Any, data: object, where: str) -> Any:  # noqa: ANN401 - any ty
         return tuple(_value(args[0], one, f"{where}[]") for one in data)
     if origin is Mapping and isinstance(data, dict):
         return {str(name): _value(args[1], one, f"{where}{{}}") for name, one in data.items()}
-    if isinstance(kind, type) and type(data) is kind:
+    if kind is float and type(data) is int:
+        return float(data)
+    if (origin is typing.Literal and data in args) or (isinstance(kind, type) and type(data) is kind):
         return data
     raise UnexpectedAnswer(f"{where} is not as expected")
 

@@ -13,8 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from common.errors import MalformedInput
 from common.taxonomy import Role
@@ -23,8 +22,7 @@ KNOWN_MAX: Final = 100_000
 ENROLMENT: Final = "enrolment"
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """So many requests in a window."""
 
     requests: int
@@ -43,8 +41,7 @@ QUOTAS: Final[Mapping[str, Quota]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What is left of a quota, for the answer's headers.
 
     Attributes:

@@ -6,11 +6,13 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from common.wire import messages
 from common.wire.requests import LedgerProof
@@ -81,7 +83,8 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(_start, parts)
-        yield
+        async with parts.dispatcher:
+            yield
         parts.database.close()
 
     app = Service(
@@ -91,11 +94,10 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        dependencies=[Depends(security.authorise)],
+        dependencies=[Depends(security.authorise)],  # of whatever is included later
+        routes=list(_behind_the_gate()),
     )
     app.state.services = parts
-    for router in _routers():
-        app.include_router(router)
     errors.install(app, _known_fields())
     app.mount("/desk", create_desk(parts))
     app.add_middleware(Repeated, services=parts)
@@ -122,6 +124,15 @@ def _settle() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     sys.setswitchinterval(SWITCH_S)
+
+
+@cache
+def _behind_the_gate() -> tuple[BaseRoute, ...]:
+    """Every endpoint, each behind ``security.authorise``: prepared once, whatever number of applications is made."""
+    gate = APIRouter(dependencies=[Depends(security.authorise)])
+    for router in _routers():
+        gate.include_router(router)
+    return tuple(gate.routes)
 
 
 def _routers() -> tuple[APIRouter, ...]:

@@ -9,10 +9,10 @@ was recalled from memory is checked by the transaction that records the decision
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Final
 
 from fastapi import FastAPI
+from msgspec.structs import replace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.signals import gpc
@@ -23,9 +23,10 @@ from server.api.errors import unforeseen
 from server.api.frame import BODY_BYTES_MAX, HEADERS
 from server.api.security import ACCESS, scope_of
 from server.api.services import Services
+from server.decisions.committing import Outcome
 from server.decisions.draft import Draft
 from server.decisions.encoding import Encoder
-from server.decisions.journal import Outcome, resolve
+from server.decisions.journal import wake
 from server.decisions.quick_request import read_quickly
 
 PATH: Final = "/v1/decisions"
@@ -109,8 +110,8 @@ class Door:
         """Whether the decision stands as it was made, and is committed (or cannot be, or is late)."""
         decisions, loop = self._services.decisions, asyncio.get_running_loop()
         entry = decisions.entry(draft, known.key_hash)
-        done, limit = decisions.journal.submit(entry, loop), draft.request.tmax_ms
-        alarm = None if limit is None else loop.call_later(limit / 1000, resolve, [done])
+        done, limit = self._services.dispatcher.submit(entry, loop), draft.request.tmax_ms
+        alarm = None if limit is None else loop.call_later(limit / 1000, wake, [entry])
         await done
         if alarm is not None:
             alarm.cancel()

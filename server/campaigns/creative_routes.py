@@ -14,7 +14,6 @@ from policies.notices import Locale
 from server.api.deps import ServicesDep
 from server.api.paging import Page, PageDep, cut, link
 from server.api.security import Caller
-from server.campaigns.compiling import creative_of
 from server.campaigns.filling import filled
 from server.campaigns.plan_answers import (
     CreativeList,
@@ -92,9 +91,7 @@ def one(creative_id: str, services: ServicesDep, caller: Caller, response: Respo
 @router.get("/{creative_id}/preview")
 def preview(creative_id: str, services: ServicesDep, caller: Caller, locale: Locale = "en") -> Preview:
     """How it will look: as HTML, and as the assets of a native ad."""
-    plan = services.plans.get(_KIND, creative_id, caller)
-    campaign = services.plans.get(PlanKind.CAMPAIGN, plan.campaign_id, caller)
-    creative = creative_of(plan, campaign, crowds={})
+    creative = services.plans.as_shown(creative_id, caller)
     return Preview(html=fragment(creative, locale), native=native_assets(creative, locale))
 
 

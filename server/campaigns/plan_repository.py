@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import tuple_
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from common.taxonomy import PlanKind, RejectionReason, ReviewState
 from server.campaigns.tables import PlanRow
@@ -91,6 +91,12 @@ def listed(session: Session, wanted: Wanted, *, after: tuple[int, str] | None, r
     if after is not None:
         query = query.where(tuple_(*place) > after)
     return [_plan(row) for row in session.exec(query.order_by(*place).limit(rows))]
+
+
+def counts(session: Session) -> dict[tuple[PlanKind, ReviewState], int]:
+    """How many campaigns and creatives stand where; what there is none of is left out."""
+    query = select(PlanRow.kind, PlanRow.state, func.count()).group_by(col(PlanRow.kind), col(PlanRow.state))
+    return {(PlanKind(kind), ReviewState(state)): int(number) for kind, state, number in session.exec(query)}
 
 
 def approved(session: Session, kind: PlanKind) -> Sequence[Plan]:

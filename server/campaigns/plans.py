@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from common.crypto.signing import canonical
 from common.errors import MalformedInput, NotAllowed, NotFound, NotInThisState, PreconditionFailed
 from common.taxonomy import LogKind, PlanKind, PlanMove, RejectionReason, ReviewState, Role
+from common.wire.messages import Creative
 from policies.placement.lint import refuse_special_texts
 from server.access.principal import Principal
 from server.campaigns import plan_repository as repository
+from server.campaigns.compiling import creative_of
 from server.campaigns.plan_repository import Plan, Wanted
 from server.campaigns.service import CatalogueService
 from server.campaigns.states import after, check_reviewer
@@ -116,6 +118,21 @@ class PlanService:
         with self._database.read() as session:
             return repository.listed(session, wanted, after=after, rows=rows)
 
+    def counts(self) -> Mapping[tuple[PlanKind, ReviewState], int]:
+        """How many campaigns and creatives of all advertisers stand where; for those who review."""
+        with self._database.read() as session:
+            return repository.counts(session)
+
+    def as_shown(self, creative_id: str, caller: Principal) -> Creative:
+        """A creative as people would see it if it and its campaign were approved; nothing is published.
+
+        Raises:
+            NotFound: the caller has no such one.
+        """
+        with self._database.read() as session:
+            plan = _seen(repository.plan(session, PlanKind.CREATIVE, creative_id), caller)
+            return creative_of(plan, self._campaign(session, plan), crowds={})
+
     def change(
         self, kind: PlanKind, plan_id: str, terms: CampaignTerms | CreativeTerms, caller: Principal, *, revision: int
     ) -> Plan:
@@ -142,24 +159,44 @@ class PlanService:
             self._store(session, old, new, "changed", caller)
         return new
 
-    def move(self, kind: PlanKind, plan_id: str, move: PlanMove, caller: Principal) -> Plan:
+    def move(
+        self, kind: PlanKind, plan_id: str, move: PlanMove, caller: Principal, *, revision: int | None = None
+    ) -> Plan:
         """Submit, pause, resume or archive what is one's own.
+
+        Args:
+            kind: what it is.
+            plan_id: which.
+            move: the step.
+            caller: who asks.
+            revision: the one that the caller read; None: whatever it is.
 
         Raises:
             NotFound: the caller has no such one.
+            PreconditionFailed: it has another revision.
             NotInThisState: its state does not allow it.
         """
-        return self._moved(kind, plan_id, Verdict(move), caller)
+        return self._moved(kind, plan_id, Verdict(move), caller, revision=revision)
 
-    def review(self, kind: PlanKind, plan_id: str, verdict: Verdict, caller: Principal) -> Plan:
+    def review(
+        self, kind: PlanKind, plan_id: str, verdict: Verdict, caller: Principal, *, revision: int | None = None
+    ) -> Plan:
         """Approve or reject; what was approved before can be rejected, which takes it down at once.
+
+        Args:
+            kind: what it is.
+            plan_id: which.
+            verdict: what the reviewer decides.
+            caller: the reviewer.
+            revision: the one that the reviewer looked at; None: whatever it is.
 
         Raises:
             NotFound: there is no such one.
+            PreconditionFailed: it has another revision.
             NotInThisState: it was not submitted.
             NotAllowed: the reviewer wrote it themself.
         """
-        return self._moved(kind, plan_id, verdict, caller)
+        return self._moved(kind, plan_id, verdict, caller, revision=revision)
 
     def delete(self, kind: PlanKind, plan_id: str, caller: Principal, *, revision: int) -> None:
         """Remove a draft that nobody has looked at; anything else is archived instead, because its record stays.
@@ -183,10 +220,14 @@ class PlanService:
         with self._database.read() as session:
             return repository.approved(session, PlanKind.CAMPAIGN)
 
-    def _moved(self, kind: PlanKind, plan_id: str, verdict: Verdict, caller: Principal) -> Plan:
+    def _moved(
+        self, kind: PlanKind, plan_id: str, verdict: Verdict, caller: Principal, *, revision: int | None
+    ) -> Plan:
         with self._database.write() as session:
             exclusive(session, _ROOM)
             old = _seen(repository.plan(session, kind, plan_id), caller)
+            if revision is not None:
+                _at(old, revision)
             check_reviewer(verdict.move, reviewer=caller.holder, author=old.author)
             state = after(old.state, verdict.move)
             reviewed = verdict.move in {PlanMove.APPROVE, PlanMove.REJECT}

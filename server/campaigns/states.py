@@ -40,5 +40,5 @@ def check_reviewer(move: PlanMove, *, reviewer: str, author: str) -> None:
     Raises:
         NotAllowed: the reviewer is its author.
     """
-    if move is PlanMove.APPROVE and reviewer == author:
+    if move is PlanMove.APPROVE and reviewer.casefold() == author.casefold():
         raise NotAllowed("whoever wrote this may not approve it; another person has to")

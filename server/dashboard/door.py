@@ -16,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from common.errors import NotAllowed
 from common.taxonomy import Role
 from server.api.deps import ServicesDep
+from server.api.security import ACCESS
 from server.dashboard.sessions import Visitor
 
 COOKIE: Final = "reticent_desk"
@@ -26,6 +27,12 @@ _OPEN: Final[frozenset[Role]] = frozenset()
 _OFFICER: Final = frozenset({Role.PRIVACY_OFFICER})
 _READERS: Final = frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR})
 _ALL: Final = frozenset({Role.PRIVACY_OFFICER, Role.AUDITOR, Role.ADMIN})
+
+
+def _as_api(method: str, endpoint: str) -> frozenset[Role]:
+    """Who at the desk may do what this endpoint of the API does: its rule, not a second one."""
+    return ACCESS[(method, endpoint)] & _ALL
+
 
 PAGES: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/static/{name}"): _OPEN,
@@ -48,6 +55,17 @@ PAGES: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/controls"): _READERS,
     ("POST", "/controls"): _OFFICER,
     ("POST", "/controls/release"): _OFFICER,
+    ("GET", "/review"): _as_api("GET", "/v1/creatives"),
+    ("GET", "/review/{plan_id}"): _as_api("GET", "/v1/creatives/{creative_id}"),
+    ("GET", "/review/{plan_id}/preview"): _as_api("GET", "/v1/creatives/{creative_id}/preview"),
+    ("POST", "/review/{plan_id}"): _as_api("POST", "/v1/creatives/{creative_id}/review"),
+    ("POST", "/review/{plan_id}/moves"): _as_api("POST", "/v1/creatives/{creative_id}/moves"),
+    ("GET", "/placements"): _as_api("GET", "/v1/placements"),
+    ("POST", "/placements/{slot_id}/removal"): _as_api("DELETE", "/v1/placements/{slot_id}"),
+    ("GET", "/experiments"): _as_api("GET", "/v1/experiments/{experiment_id}/report"),
+    ("POST", "/experiments/{experiment_id}/stop"): _as_api("POST", "/v1/experiments/{experiment_id}/stop"),
+    ("POST", "/changes/{number}"): _as_api("POST", "/v1/changes/{number}/approve"),
+    ("GET", "/picks"): _as_api("GET", "/v1/ledger"),
     ("GET", "/log"): _ALL,
     ("POST", "/log/verify"): _ALL,
     ("GET", "/exports"): _READERS,

@@ -19,10 +19,27 @@ class Item:
 
 
 _MENU: Final = (
-    ("Today", (("/", "Overview"), ("/requests", "Requests"), ("/caps", "Cap changes"), ("/controls", "Stops"))),
+    (
+        "Today",
+        (
+            ("/", "Overview"),
+            ("/requests", "Requests"),
+            ("/review", "Review of ads"),
+            ("/experiments", "Experiments"),
+            ("/caps", "Cap changes"),
+            ("/controls", "Stops"),
+        ),
+    ),
     (
         "Evidence",
-        (("/budgets", "Privacy budgets"), ("/releases", "Releases"), ("/consent", "Consent"), ("/log", "Log")),
+        (
+            ("/budgets", "Privacy budgets"),
+            ("/picks", "Private picks"),
+            ("/releases", "Releases"),
+            ("/consent", "Consent"),
+            ("/placements", "Placements"),
+            ("/log", "Log"),
+        ),
     ),
     (
         "Papers",

@@ -19,6 +19,7 @@ from typing import Final
 from common.crypto.kdf import derive
 from common.errors import NotAllowed
 from common.taxonomy import Role
+from server.access.principal import Principal
 from server.access.service import AccessService
 from server.dashboard import repository
 from server.dashboard.repository import StoredSession
@@ -49,6 +50,11 @@ class Visitor:
     def actor(self) -> str:
         """As the transparency log names who acted."""
         return f"{self.role.value}:{self.holder}"
+
+    @property
+    def principal(self) -> Principal:
+        """As services that decide by role know this person."""
+        return Principal(role=self.role, key_id=self.key_id, holder=self.holder, credential=self.key_id)
 
     @property
     def officer(self) -> bool:

@@ -81,7 +81,7 @@ class Answers:
         ):
             return None
         told, request, pacing = draft.told, draft.request, dict(self._pacing())
-        if request.blocked_categories or request.blocked_advertisers:
+        if request.blocked_categories or request.blocked_advertisers or request.least_bids:
             return seal(self._document(draft, verdict, pacing), self._signer)
         form = self._form
         if form is None or form[0] is not told or form[1] != pacing:
@@ -107,6 +107,7 @@ class Answers:
             experiment=state.versions.experiment,
             blocked_categories=tuple(sorted(draft.request.blocked_categories)),
             blocked_advertisers=tuple(sorted(draft.request.blocked_advertisers)),
+            least_bids=dict(draft.request.least_bids),
         )
 
     def _slots(self, draft: Draft) -> tuple[SlotDecision, ...]:

@@ -18,14 +18,16 @@ from policies.placement.assignment import assign
 from policies.placement.decide import filtered
 from policies.placement.document import GreedyStrategy, PlacementPolicy, ThresholdStrategy, TopKStrategy
 from policies.placement.inputs import Inputs
-from policies.placement.pacing import paced
+from policies.placement.pacing import serves
 from policies.placement.protocol import Placement, PlacementReason, Scored, ScoreFunction, positions
 from policies.placement.scoring import scored
 from policies.placement.strategies import floor_of, pool_of
 from policies.placement.tie_break import stable_hash
+from server.decisions.asking import Shown, shown
 
 _CERTAIN: Final = (GreedyStrategy, ThresholdStrategy, TopKStrategy)
 _SHAPES_HELD: Final = 100
+_NONE: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -34,10 +36,12 @@ class Shape:
 
     Attributes:
         placements: the answer of g.
+        shown: the same as it is recorded.
         parts: what an encoder made of them, by what it made it for.
     """
 
     placements: tuple[Placement, ...]
+    shown: tuple[Shown, ...]
     parts: dict[Hashable, tuple[bytes, ...]] = field(default_factory=dict)
 
 
@@ -49,8 +53,10 @@ class Board:
         policy: the document.
         inputs: all but the pacing, which is tossed per decision.
         groups: equal scores, in the order of the catalogue.
+        campaigns: of the groups' candidates.
         until: seconds since the epoch from which a creative begins or ends to be shown; the board holds before it.
-        certain: no chance in it, and no frequency cap by which one position takes another's candidates away.
+        certain: no chance in it.
+        within_caps: so many positions take no candidate of each other away by frequency caps.
         pool: how many of the best take part; None for all.
         floor: the least score that the document lets be shown.
     """
@@ -58,27 +64,37 @@ class Board:
     policy: PlacementPolicy
     inputs: Inputs
     groups: tuple[tuple[Scored, ...], ...]
+    campaigns: tuple[tuple[str, ...], ...]
     until: float
     certain: bool
+    within_caps: float
     pool: int | None
     floor: float
-    _shapes: dict[tuple[tuple[str, int], ...], Shape] = field(default_factory=dict)
+    _shapes: dict[tuple[tuple[tuple[str, int], ...], tuple[int, ...]], Shape] = field(default_factory=dict)
 
-    def shape(self, slots: Sequence[SlotRequest], pacing: Mapping[str, float]) -> Shape | None:
-        """The placements for these slots, where no decision's id can change them."""
-        if pacing or not self.certain:
+    def shape(self, slots: Sequence[SlotRequest], *, salt: str, pacing: Mapping[str, float]) -> Shape | None:
+        """The placements of one decision, shared with all that come out alike; None where chance or caps take part."""
+        count = sum([slot.count for slot in slots])
+        if not self.certain or count > self.within_caps:
             return None
-        key = tuple([(slot.slot_id, slot.count) for slot in slots])
+        ranked = self._ranked(count if self.pool is None else min(count, self.pool), salt, pacing)
+        key = (tuple([(slot.slot_id, slot.count) for slot in slots]), tuple([id(one) for one in ranked]))
         found = self._shapes.get(key)
         if found is None:
-            count = sum(slot.count for slot in slots)
-            if any(len(tied) > 1 for tied in itertools.islice(self.groups, count)) or len(self._shapes) >= _SHAPES_HELD:
-                return None
-            found = self._shapes[key] = Shape(self.decide(slots, salt="", pacing={}, floors={}))
+            if len(self._shapes) >= _SHAPES_HELD:
+                self._shapes.clear()
+            placements = _in_turn(positions(slots), ranked, self.floor)
+            found = self._shapes[key] = Shape(placements, shown(placements))
         return found
 
     def decide(
-        self, slots: Sequence[SlotRequest], *, salt: str, pacing: Mapping[str, float], floors: Mapping[str, float]
+        self,
+        slots: Sequence[SlotRequest],
+        *,
+        salt: str,
+        pacing: Mapping[str, float],
+        floors: Mapping[str, float],
+        least_bids: Mapping[str, int] = _NONE,
     ) -> tuple[Placement, ...]:
         """A = g(Y) for one decision.
 
@@ -86,14 +102,14 @@ class Board:
             NonFiniteValue, OutOfRange: ``floors`` or ``pacing`` are not what they must be.
         """
         wanted = positions(slots)
-        certain = self.certain and not floors
-        enough, pool = len(wanted) if certain else None, self.pool
+        certain = self.certain and not floors and not least_bids and len(wanted) <= self.within_caps
+        enough, pool = len(wanted) if certain else None, None if least_bids else self.pool
         if pool is not None and (enough is None or pool < enough):
             enough = pool
         ranked = self._ranked(enough, salt, pacing)
         if certain:
             return _in_turn(wanted, ranked, self.floor)
-        inputs = replace(self.inputs, floors=floors) if floors else self.inputs
+        inputs = replace(self.inputs, floors=floors, least_bids=least_bids) if floors or least_bids else self.inputs
         return tuple(turn.placement for turn in assign(self.policy, ranked, slots, inputs, salt))
 
     def _ranked(self, enough: int | None, salt: str, pacing: Mapping[str, float]) -> list[Scored]:
@@ -111,17 +127,13 @@ class Board:
     def _serving(self, salt: str, pacing: Mapping[str, float]) -> Iterator[tuple[Scored, ...]]:
         """The groups without the campaigns that sit this decision out; a coin is tossed where one is met first."""
         coins: dict[str, bool] = {}
-        for tied in self.groups:
-            left = []
-            for one in tied:
-                campaign = self.inputs.campaign_of(one.creative)
+        for tied, campaigns in zip(self.groups, self.campaigns, strict=True):
+            for campaign in campaigns:
                 if campaign in pacing and campaign not in coins:
-                    only = replace(self.inputs, pacing={campaign: pacing[campaign]})
-                    coins[campaign] = bool(paced((one.creative,), only, salt))
-                if coins.get(campaign, True):
-                    left.append(one)
+                    coins[campaign] = serves(campaign, pacing[campaign], salt)
+            left = tuple([one for one, name in zip(tied, campaigns, strict=True) if coins.get(name, True)])
             if left:
-                yield tuple(left)
+                yield left
 
 
 def board(policy: PlacementPolicy, creatives: Sequence[Creative], score: ScoreFunction, inputs: Inputs) -> Board:
@@ -136,14 +148,23 @@ def board(policy: PlacementPolicy, creatives: Sequence[Creative], score: ScoreFu
     Raises:
         ShapeMismatch, NonFiniteValue, OutOfRange: ``score`` or ``inputs`` are not what they must be.
     """
-    told = replace(inputs, pacing={}, floors={})
+    told = replace(inputs, pacing={}, floors={}, least_bids={})
     left, _ = filtered(policy, creatives, told, "")
     best_first = sorted(scored(left, score(left), policy.score, told), key=lambda s: -s.score)
     groups = tuple(tuple(equals) for _, equals in itertools.groupby(best_first, key=lambda s: s.score))
     edges = (edge for c in creatives for edge in (c.starts_at, c.ends_at) if edge is not None and edge > told.now)
-    capped = bool(policy.caps) or any(creative.caps for creative in left)
-    certain = isinstance(policy.strategy, _CERTAIN) and not capped
-    return Board(policy, told, groups, min(edges, default=math.inf), certain, pool_of(policy), floor_of(policy))
+    caps = [cap.views_max for cap in policy.caps] + [cap.views_max for one in left for cap in one.caps]
+    return Board(
+        policy,
+        told,
+        groups,
+        tuple(tuple(told.campaign_of(one.creative) for one in tied) for tied in groups),
+        until=min(edges, default=math.inf),
+        certain=isinstance(policy.strategy, _CERTAIN),
+        within_caps=min(caps, default=math.inf),
+        pool=pool_of(policy),
+        floor=floor_of(policy),
+    )
 
 
 def _in_turn(wanted: Sequence[tuple[str, int]], ranked: Sequence[Scored], floor: float) -> tuple[Placement, ...]:

@@ -11,7 +11,6 @@ from policies.placement.protocol import Placement
 from server.access.principal import Principal
 from server.decisions.board import Shape
 from server.decisions.in_force import InForce
-from server.decisions.repository import Row
 from server.decisions.request import DecisionRequest
 
 
@@ -54,7 +53,9 @@ class Draft:
     @property
     def mode(self) -> DecisionMode:
         """Who chooses."""
-        return self.mode_under(self.verdict)
+        if not isinstance(self.verdict, Permit):
+            return DecisionMode.CONTEXTUAL
+        return DecisionMode.ON_DEVICE if self.picked is None else DecisionMode.PRIVATE_PICK
 
     @property
     def told(self) -> InForce:
@@ -66,40 +67,7 @@ class Draft:
         """What is answered: the contextual placements, unless a private pick leads to others."""
         return self.placements if self.picked is None or self.mode is not DecisionMode.PRIVATE_PICK else self.picked
 
-    def mode_under(self, verdict: Permit | Refusal | None) -> DecisionMode:
-        """Who chooses under a verdict."""
-        if not isinstance(verdict, Permit):
-            return DecisionMode.CONTEXTUAL
-        return DecisionMode.ON_DEVICE if self.picked is None else DecisionMode.PRIVATE_PICK
-
     @property
     def reason(self) -> RefusalReason | None:
         """Why nothing personal is used; None with a permit."""
         return self.verdict.reason if isinstance(self.verdict, Refusal) else None
-
-    def rows(self, verdict: Permit | Refusal) -> list[Row]:
-        """What is recorded under a verdict: the creative only where the service chose it."""
-        reason = verdict.reason.value if isinstance(verdict, Refusal) else None
-        mode, state = self.mode_under(verdict), self.state
-        ours = mode is not DecisionMode.ON_DEVICE
-        told = state if ours else state.device
-        shown = self.picked if mode is DecisionMode.PRIVATE_PICK and self.picked is not None else self.placements
-        return [
-            (
-                self.decision_id,
-                placed.slot_id,
-                placed.position,
-                mode.value,
-                reason,
-                placed.reason.value,
-                placed.creative_id if ours else None,
-                placed.propensity if ours and placed.creative_id else None,
-                state.catalogue_version,
-                state.model_version,
-                told.policy.digest,
-                None if told.arm is None else state.versions.experiment,
-                told.arm,
-                self.now,
-            )
-            for placed in shown
-        ]

@@ -64,14 +64,12 @@ class FollowUpService:
         self._database, self._mint, self._clock = database, mint, clock
 
     def tokens(self, key: PositionKey, decided_at: int, creative_id: str) -> dict[FollowUp, str]:
-        """One token per kind; each expires when its window could at the latest end. One HMAC per token."""
-        wanted = ((kind, decided_at + life) for kind, life in _LIFETIME_S.items())
-        return self._mint.issue_all(key, creative_mark(creative_id), wanted)
+        """One token per kind; each counts until its window could at the latest end."""
+        return self._mint.issue_all(key, creative_mark(creative_id), decided_at)
 
     def tokens_json(self, key: PositionKey, decided_at: int, creative_id: str) -> bytes:
         """The same as a JSON object."""
-        wanted = [(kind, decided_at + life) for kind, life in _LIFETIME_S.items()]
-        return self._mint.issue_json(key, creative_mark(creative_id), wanted)
+        return self._mint.issue_json(key, creative_mark(creative_id), decided_at)
 
     def confirm(self, text: str, follow_up: FollowUp) -> None:
         """Record one follow-up.
@@ -103,7 +101,7 @@ class FollowUpService:
             try:
                 self._record(session, token)
             except (TokenReplayed, TokenOutOfOrder):
-                if self._now > token.expires_at:
+                if self._now > _end(token):
                     raise TokenLate("the window of this follow-up is over") from None
                 return Followed(shown, counted=False)
         return Followed(shown, counted=True)
@@ -135,11 +133,16 @@ class FollowUpService:
         confirmed = repository.follow_ups(session, token.key)
         if kind in confirmed:
             raise TokenReplayed("this follow-up was reported before")
-        if now > token.expires_at:
+        if now > _end(token):
             raise TokenLate("the window of this follow-up is over")
         if (before := BEFORE.get(kind)) is not None:
             _check_order(confirmed.get(before), kind, before, now)
         repository.add_follow_up(session, token.key, kind, now=now)
+
+
+def _end(token: FollowUpToken) -> int:
+    """The last second in which a token can count."""
+    return token.decided_at + _LIFETIME_S[token.follow_up]
 
 
 def _check_order(happened_at: int | None, follow_up: FollowUp, before: FollowUp, now: int) -> None:

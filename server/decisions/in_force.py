@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import structs
+
 from common.errors import StorageUnavailable, TrustError
 from common.model.feature_spec import FeatureSpec, hash_bucket
 from common.model.situation import HOUR, WEEKDAY
@@ -24,9 +26,11 @@ from policies.placement.surfaces import NO_RULES, rules_of
 from policies.placement.terms import REGION
 from policies.schema import PlacementPolicy
 from server.campaigns.service import CatalogueService
+from server.decisions.asking import Under
 from server.decisions.board import Board, board
 from server.decisions.request import DecisionRequest
 from server.decisions.scoring import ContextModel, ContextualScorer
+from server.decisions.versions import Versions
 from server.experiments.policies import PlacementPolicies
 from server.experiments.service import ExperimentInForce, Experiments
 
@@ -47,24 +51,6 @@ class PolicyInForce:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
-    """What a decision was made under; equal versions mean that it would be made so again.
-
-    Attributes:
-        catalogue, model: newest version numbers; None where there is none.
-        stopped: campaigns that officers have stopped.
-        placement: of the placement policy; 0 is the installation's own file.
-        experiment: digest of the one that runs.
-    """
-
-    catalogue: int | None = None
-    model: int | None = None
-    stopped: frozenset[str] = frozenset()
-    placement: int = 0
-    experiment: str | None = None
-
-
 @dataclass(slots=True)
 class InForce:
     """One state of all that is the same for everybody.
@@ -80,7 +66,7 @@ class InForce:
     """
 
     policy: PolicyInForce
-    versions: Versions = Versions()
+    versions: Versions = field(default_factory=Versions)
     catalogue: Catalogue | None = None
     model: ContextModel | None = None
     offers: Offers = field(default_factory=lambda: assemble.offers(()))
@@ -94,11 +80,27 @@ class InForce:
     _making: threading.Lock = field(default_factory=threading.Lock)
     _candidates: tuple[str, ...] | None = None
     _regional: bool | None = None
+    _under: Under | None = None
 
     @property
     def device(self) -> InForce:
         """The state that devices are told of: the policy in force; they draw their arms by themselves."""
         return self if self.base is None else self.base
+
+    @property
+    def under(self) -> Under:
+        """The same, as it is committed with a decision."""
+        if self._under is None:
+            self._under = Under(
+                self.versions,
+                able=self.catalogue is not None and self.model is not None,
+                catalogue_version=self.catalogue_version,
+                model_version=self.model_version,
+                policy_digest=self.policy.digest,
+                arm=self.arm,
+                device_digest=self.device.policy.digest,
+            )
+        return self._under
 
     def drawn(self, decision_id: str) -> InForce:
         """The state of the arm that a decision is in, by its own id; this one where no experiment runs."""
@@ -108,7 +110,9 @@ class InForce:
         found = self._arms.get(arm.name)
         if found is None:
             own = PolicyInForce(policy.policy, policy.digest)
-            found = replace(self, policy=own, arm=arm.name, base=self, _arms={}, _boards={}, _candidates=None)
+            found = replace(
+                self, policy=own, arm=arm.name, base=self, _arms={}, _boards={}, _candidates=None, _under=None
+            )
             self._arms[arm.name] = found
         return found
 
@@ -129,7 +133,7 @@ class InForce:
         if rules is NO_RULES:
             return request
         floors = {slot: max(floor, rules.floors.get(slot, floor)) for slot, floor in request.floors.items()}
-        return replace(
+        return structs.replace(
             request,
             blocked_categories=request.blocked_categories | rules.blocked_categories,
             blocked_advertisers=request.blocked_advertisers | rules.blocked_advertisers,
@@ -185,7 +189,7 @@ class InForce:
 
     def without_model(self) -> InForce:
         """The same without scores: candidates come in the order of a hash."""
-        return replace(self, model=None, pages=None, _boards={})
+        return replace(self, model=None, pages=None, _boards={}, _under=None)
 
     def _made(self, request: DecisionRequest, now: float, inform: Inform | None = None) -> Board:
         model = self.model
@@ -305,11 +309,12 @@ class Pages:
 
     def key(self, request: DecisionRequest, now: float) -> tuple[object, ...]:
         """Equal for requests that no score can tell apart."""
-        context, found = request.context, list[object]()
+        context, buckets, found = request.context, self._buckets, list[object]()
         for index, name in self._texts:
             value = context.get(name)
             if value is not None:
-                found.append(self._bucket(index, value))
+                bucket = buckets.get((index, value))
+                found.append(self._bucket(index, value) if bucket is None else bucket)
             elif name == HOUR:
                 found.append(int(now // 3600) % 24)
             else:
@@ -318,9 +323,8 @@ class Pages:
         return (*found, *map(numbers.get, self._numbers)) if numbers else tuple(found)
 
     def _bucket(self, index: int, value: str) -> int:
-        found = self._buckets.get((index, value))
-        if found is None:
-            if len(self._buckets) >= _BUCKETS_HELD:
-                self._buckets.clear()
-            found = self._buckets[index, value] = hash_bucket(self._spec.categorical[index], 0, value)
+        """The bucket of a value that was not looked up before."""
+        if len(self._buckets) >= _BUCKETS_HELD:
+            self._buckets.clear()
+        found = self._buckets[index, value] = hash_bucket(self._spec.categorical[index], 0, value)
         return found

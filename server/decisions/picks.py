@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from common.privacy.posterior import posterior
 from common.wire.messages import Creative
 from common.wire.pick import CandidateList, Pick
-from policies.placement.document import PlacementPolicy
 
 
 def read_pick(value: object) -> Pick | None:
@@ -32,23 +31,21 @@ def informed(
     creatives: Sequence[Creative],
     contextual: Sequence[float],
     *,
-    policy: PlacementPolicy,
     spread: float,
 ) -> list[float]:
     """E[Y | pick] for creatives on the list, their contextual Y for the others.
 
     Args:
-        listed: the list that the pick is from.
+        listed: the list that the pick is from; it says whether devices order candidates by response or by value.
         pick: the pick.
         creatives: what may be shown; candidates that are not among them are averaged over all the same.
         contextual: Y of each from context alone.
-        policy: says whether devices order candidates by response or by value.
         spread: see ``common.privacy.posterior``.
     """
     known = dict(zip((creative.creative_id for creative in creatives), contextual, strict=True))
     mean = sum(contextual) / len(contextual) if contextual else 0.0
     responses = [known.get(one.creative_id, mean) for one in listed.candidates]
-    values = [one.bid_micros / 1e6 for one in listed.candidates] if policy.score.kind == "value" else None
+    values = [one.bid_micros / 1e6 for one in listed.candidates] if listed.ordered_by == "value" else None
     told = posterior(listed.drawn_by, responses, pick.index, spread=spread, values=values)
     means = dict(zip((one.creative_id for one in listed.candidates), told, strict=True))
     return [means.get(creative.creative_id, y) for creative, y in zip(creatives, contextual, strict=True)]

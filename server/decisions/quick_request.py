@@ -5,6 +5,7 @@ Whatever comes out here is exactly what ``request.read_request`` makes of the sa
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -15,7 +16,7 @@ from common.wire.messages import SlotRequest
 from policies.notices import Locale
 from server.decisions.request import BLOCKED_MAX, CONTEXT_MAX, NUMBER_MAX, POSITIONS_MAX, TMAX_MS, DecisionRequest
 
-_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+_Name = Annotated[str, Meta(max_length=64)]
 _Text = Annotated[str, Meta(max_length=200)]
 _Number = Annotated[float, Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)]
 _Blocked = Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(max_length=BLOCKED_MAX)]
@@ -45,8 +46,10 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 _decode: Final = msgspec.json.Decoder(_Body).decode
+_names: Final[set[str]] = set()
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_HELD: Final = 10_000
 _slots: Final[dict[tuple[str, int], SlotRequest]] = {}
-_SLOTS_HELD: Final = 10_000
 _NO_SIGNALS: Final = Received()
 _NONE: Final[frozenset[str]] = frozenset()
 
@@ -60,6 +63,9 @@ def read_quickly(body: bytes) -> DecisionRequest | None:
     slots = tuple([_slot(slot.slot_id, slot.count) for slot in read.slots])
     if len(slots) > 1 and not _fit(slots):
         return None
+    for name in read.context:
+        if name not in _names and not _known(name):
+            return None
     texts, numbers = _parted(read.context)
     said, locale = read.signals, read.locale
     quiet = not said.gpc and said.tcf is said.gpp is said.us_privacy is None
@@ -87,11 +93,21 @@ def _fit(slots: tuple[SlotRequest, ...]) -> bool:
     return distinct and sum(slot.count for slot in slots) <= POSITIONS_MAX
 
 
+def _known(name: str) -> bool:
+    """Whether this can be the name of a fact; names come again and again, so each is looked at once."""
+    if _NAME.fullmatch(name) is None:
+        return False
+    if len(_names) >= _HELD:
+        _names.clear()
+    _names.add(name)
+    return True
+
+
 def _slot(slot_id: str, count: int) -> SlotRequest:
     """One value per slot: apps ask for the same ones all the time."""
     found = _slots.get((slot_id, count))
     if found is None:
-        if len(_slots) >= _SLOTS_HELD:
+        if len(_slots) >= _HELD:
             _slots.clear()
         found = _slots[slot_id, count] = SlotRequest(slot_id=slot_id, count=count)
     return found

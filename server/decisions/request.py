@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import MalformedInput
@@ -83,8 +83,10 @@ class DecisionBody(BaseModel):
         return slots
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRequest:
+_NO_SIGNALS: Final = Received()
+
+
+class DecisionRequest(msgspec.Struct, frozen=True):
     """What could be understood.
 
     Attributes:
@@ -98,21 +100,23 @@ class DecisionRequest:
         tmax_ms: milliseconds to decide in; None: as long as it takes.
         blocked_categories, blocked_advertisers: what the surface refuses.
         floors: least score by slot id, on top of the policy's.
+        least_bids: what must be offered at least, by slot id, in millionths; of an exchange, never of a body.
         pick: a private pick of the device, if there is one.
     """
 
     handle: str | None
     slots: tuple[SlotRequest, ...]
-    context: Mapping[str, str] = field(default_factory=dict)
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    context: Mapping[str, str] = {}
+    numbers: Mapping[str, float] = {}
     locale: Locale = "en"
     gpc: bool = False
     malformed: bool = False
-    signals: Received = field(default_factory=Received)
+    signals: Received = _NO_SIGNALS
     tmax_ms: int | None = None
     blocked_categories: frozenset[str] = frozenset()
     blocked_advertisers: frozenset[str] = frozenset()
-    floors: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[str, float] = {}
+    least_bids: Mapping[str, int] = {}
     pick: Pick | None = None
 
 

@@ -16,7 +16,7 @@ import msgspec
 from common.taxonomy import AgeBand, ConsentState, ControlScope, Purpose
 from policies.consent import ConsentFact, Permit, Refusal
 from server.decisions.cursor import Cursor
-from server.decisions.in_force import Versions
+from server.decisions.versions import Versions
 
 
 @dataclass(slots=True)

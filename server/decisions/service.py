@@ -9,7 +9,7 @@ under anything else is made anew.
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,18 +21,21 @@ from common.errors import ContractError, NotAuthenticated
 from common.signals.verdict import SignalVerdict
 from common.taxonomy import Purpose, RefusalReason, Role
 from common.wire.pick import CandidateList, Pick
-from policies.consent import UNKNOWN_SUBJECT, ConsentSnapshot, Permit, Refusal
+from policies.consent import Refusal
 from policies.placement.protocol import Placement
 from server.access.principal import Principal
 from server.consent.service import ConsentService
 from server.decisions import repository
 from server.decisions.answering import Answers
+from server.decisions.asking import Ask, shown
+from server.decisions.board import Board
+from server.decisions.committing import Committer, Entry, Outcome
 from server.decisions.draft import Draft
 from server.decisions.in_force import Current, InForce
-from server.decisions.journal import Entry, Journal, Outcome
+from server.decisions.journal import Journal
+from server.decisions.judging import Judge
 from server.decisions.request import DecisionRequest
 from server.decisions.schemas import DecisionAnswer
-from server.decisions.seen import Person, Seen
 from server.picks.service import PickClaim, PickService
 from server.signals.service import SignalReader
 from server.storage import Database
@@ -75,7 +78,11 @@ class DecisionService:
         self._signals, self._clock = signals, clock
         self._pacing = pacing
         self._picks = picks
-        self.journal: Final = Journal(database, clock, None if picks is None else picks.charge)
+        self.journal: Final = Journal(
+            Committer(
+                database, Judge(consent.judged, signals.heeds_gpc), clock, None if picks is None else picks.charge
+            )
+        )
 
     def decide(self, request: DecisionRequest, caller: Principal) -> DecisionAnswer:
         """Answer a request. Never an error because of consent: the answer is contextual then and says why."""
@@ -99,7 +106,7 @@ class DecisionService:
                 return self.settled(draft, entry)
             state = self._current.read(state)
             draft = self._made(request, caller, state)
-        return self.settled(draft, Entry(None, None, self._never, draft.rows))
+        return self.settled(draft, self.entry(draft))  # which is of no avail
 
     def ready(self, request: DecisionRequest, caller: Principal) -> Draft | None:
         """The decision, if all that it takes is in memory already; else None, and ``decide`` brings it there."""
@@ -113,23 +120,38 @@ class DecisionService:
         if state is None or found is None:
             return None
         pacing = self._pacing()
-        shape = None if request.floors else found.shape(request.slots, pacing)
-        if shape is None:
-            placed = found.decide(request.slots, salt=decision_id, pacing=pacing, floors=request.floors)
-        else:
-            placed = shape.placements
+        shape = None
+        if not (request.floors or request.least_bids):
+            shape = found.shape(request.slots, salt=decision_id, pacing=pacing)
+        placed = self._decided(found, request, pacing, decision_id) if shape is None else shape.placements
         return Draft(decision_id, moment, request, caller, state, placed, self._heard(request), shape=shape)
 
     def entry(self, draft: Draft, key_hash: str | None = None) -> Entry:
-        """A decision as the journal takes it.
+        """A decision as it is committed.
 
         Args:
             draft: the decision.
             key_hash: of the API key that it came with, if that is to be checked again.
         """
-        handle, pick = self._handle(draft), draft.request.pick
+        handle, request, pick = self._handle(draft), draft.request, draft.request.pick
+        opposed, without_gpc = self._signals.opposes(draft.heard, _PURPOSE)
+        shape = draft.shape
+        ask = Ask(
+            draft.decision_id,
+            draft.now,
+            handle,
+            named=request.handle is not None,
+            malformed=request.malformed,
+            app_id=draft.caller.app_id,
+            key_hash=key_hash,
+            opposed=opposed,
+            opposed_without_gpc=without_gpc,
+            contextual=shown(draft.placements) if shape is None else shape.shown,
+            picked=None if draft.picked is None else shown(draft.picked),
+            pick_refused=draft.pick_refused,
+        )
         claim = None if draft.picked is None or pick is None or handle is None else PickClaim(handle, pick)
-        return Entry(handle, key_hash, lambda seen: self._judge(draft, seen), draft.rows, claim)
+        return Entry(ask, draft.state.under, claim)
 
     def settled(self, draft: Draft, entry: Entry) -> Draft:
         """The decision after the journal's word on it.
@@ -139,7 +161,7 @@ class DecisionService:
         """
         if entry.outcome is Outcome.KEY_ENDED:
             raise NotAuthenticated("a valid API key is needed: Authorization: Bearer rtk_…")
-        draft.recorded = entry.outcome is Outcome.RECORDED
+        draft.recorded, draft.jurisdiction = entry.outcome is Outcome.RECORDED, entry.jurisdiction
         draft.verdict = entry.verdict if draft.recorded else Refusal(_PURPOSE, RefusalReason.UNAVAILABLE)
         return draft
 
@@ -178,14 +200,21 @@ class DecisionService:
             draft.pick_refused = RefusalReason.PICK_OUTDATED
             return
         board = draft.state.informed(draft.request, draft.moment, partial(self._picks.scores, found, pick))
-        slots, floors = draft.request.slots, draft.request.floors
-        draft.picked = board.decide(slots, salt=draft.decision_id, pacing=self._pacing(), floors=floors)
+        draft.picked = self._decided(board, draft.request, self._pacing(), draft.decision_id)
 
     def _placed(
         self, request: DecisionRequest, state: InForce, moment: float, decision_id: str
     ) -> tuple[Placement, ...]:
         board = state.board(request, moment)
-        return board.decide(request.slots, salt=decision_id, pacing=self._pacing(), floors=request.floors)
+        return self._decided(board, request, self._pacing(), decision_id)
+
+    @staticmethod
+    def _decided(
+        board: Board, request: DecisionRequest, pacing: Mapping[str, float], salt: str
+    ) -> tuple[Placement, ...]:
+        """What a board gives for a request."""
+        floors, least_bids = request.floors, request.least_bids
+        return board.decide(request.slots, salt=salt, pacing=pacing, floors=floors, least_bids=least_bids)
 
     def _heard(self, request: DecisionRequest) -> SignalVerdict:
         signals = request.signals
@@ -200,61 +229,7 @@ class DecisionService:
             return None
         return request.handle
 
-    def _judge(self, draft: Draft, seen: Seen) -> Permit | Refusal | None:
-        """The consent gate, by what the transaction sees; default deny. None: the decision was made under the past."""
-        if seen.versions != draft.state.versions:
-            return None
-        if draft.request.malformed:
-            return Refusal(_PURPOSE, RefusalReason.MALFORMED)
-        if draft.request.handle is None:
-            return Refusal(_PURPOSE, RefusalReason.NO_CONSENT)
-        handle = self._handle(draft)
-        found = None if handle is None else seen.people.get(handle)
-        if found is not None and draft.caller.app_id not in {None, found.app_id}:
-            found = None  # subjects of other apps are not known to this caller
-        draft.jurisdiction = None if found is None else found.jurisdiction
-        answer = self._word(draft.request.handle, found, seen, opposed=self._opposed(draft))
-        if isinstance(answer, Permit) and (draft.state.catalogue is None or draft.state.model is None):
-            return Refusal(_PURPOSE, RefusalReason.UNAVAILABLE)
-        if isinstance(answer, Permit) and draft.pick_refused is not None:
-            return Refusal(_PURPOSE, draft.pick_refused)
-        return answer
-
-    def _word(self, handle: str, found: Person | None, seen: Seen, *, opposed: bool) -> Permit | Refusal:
-        """The gate's word; the last one where everything that it hangs on, the second included, is the same."""
-        last = None if found is None else found.judged
-        if last is not None and last[0] is seen and last[1] is opposed:
-            return last[2]
-        state = _snapshot(found, seen, opposed=opposed)
-        word = self._consent.judged("" if found is None else handle, state, _PURPOSE)
-        if found is not None:
-            found.judged = (seen, opposed, word)
-        return word
-
-    def _opposed(self, draft: Draft) -> bool:
-        """Whether any signal opposes personalised placement or what it needs, where the person is."""
-        return bool(draft.heard.findings) and _PURPOSE in self._signals.opposed(draft.heard, draft.jurisdiction)
-
-    @staticmethod
-    def _never(_seen: Seen) -> None:
-        """No verdict."""
-
 
 def _decision_id(moment: float) -> str:
     """Random, and in the order of time, which keeps the table's index together."""
-    return f"dec_{int(moment * 1000):012x}{secrets.token_hex(10)}"
-
-
-def _snapshot(found: Person | None, seen: Seen, *, opposed: bool) -> ConsentSnapshot:
-    """Everything the gate may look at."""
-    if found is None:
-        return replace(UNKNOWN_SUBJECT, stopped=seen.stopped(None), signal_opt_out=opposed)
-    return ConsentSnapshot(
-        found.age_band,
-        found.facts,
-        seen.notices,
-        objection=found.objected,
-        restricted=found.restricted,
-        signal_opt_out=opposed,
-        stopped=seen.stopped(found.jurisdiction),
-    )
+    return f"dec_{int(moment * 1000):012x}{os.urandom(10).hex()}"

@@ -6,6 +6,7 @@ everybody. No prediction and nothing about a person is in it.
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from server.exchange.native import NativeFacts
 from server.exchange.schemas import Bid, BidExt, BidPrebid, Dsa, Meta, SeatBid, Transparency
 
 EXPIRES_S: Final = 300
+BID_MICROS_MAX: Final = 10**12
+"""What a catalogue takes as an offer at most."""
 BILLING: Final = "/openrtb2/billing/"
 CLICK: Final = "/c/"
 _HTML: Final = 1
@@ -54,9 +57,25 @@ class Terms:
     base: str
 
 
-def price(creative: Creative, terms: Terms) -> float:
+def price(bid_micros: int, terms: Terms) -> float:
     """Per thousand views, in the account's currency."""
-    return round(creative.bid_micros / 1e6 * terms.responses_per_mille, 6)
+    return round(bid_micros / 1e6 * terms.responses_per_mille, 6)
+
+
+def least_bid(impression: Impression, terms: Terms) -> int | None:
+    """The least offer, in millionths, whose price is more than nothing and reaches an impression's floor.
+
+    g chooses among those that offer as much, so that no ad is chosen that could not be bid with.
+
+    Returns:
+        None where no price is known to reach the floor: it cannot be read, is in another currency, or out of reach.
+    """
+    floor = impression.floor
+    if floor is None or (floor > 0 and impression.floor_currency != terms.currency):
+        return None
+    offers = range(1, BID_MICROS_MAX + 1)
+    least = bisect.bisect_left(offers, 1, key=lambda micros: int(0 < price(micros, terms) >= floor))
+    return offers[least] if least < len(offers) else None
 
 
 def seat_bids(
@@ -85,8 +104,8 @@ def _bid(
     request: BidRequest, impression: Impression, slot: SlotDecision, creative: Creative, terms: Terms
 ) -> Bid | None:
     """A bid, unless there is nothing to offer, too little, or something that the page refuses."""
-    shown, offered = slot.creative, price(creative, terms)
-    if shown is None or offered <= 0 or not _reaches(offered, impression, terms):
+    shown, offered, least = slot.creative, price(creative.bid_micros, terms), least_bid(impression, terms)
+    if shown is None or least is None or creative.bid_micros < least:
         return None
     if slot.tokens is None and slot.mode is not DecisionMode.ON_DEVICE:
         return None  # it was not recorded: nobody could confirm a view of it
@@ -135,13 +154,6 @@ def _address(slot: SlotDecision, follow_up: FollowUp, base: str) -> str | None:
     """Where a follow-up is counted; None where there is no token for it."""
     token = (slot.tokens or {}).get(follow_up)
     return None if token is None else base + quote(token)
-
-
-def _reaches(offered: float, impression: Impression, terms: Terms) -> bool:
-    """Whether a price is known to reach the floor."""
-    if impression.floor is None:
-        return False
-    return impression.floor == 0 or (impression.floor_currency == terms.currency and offered >= impression.floor)
 
 
 def markup(shown: FilledCreative, link: str) -> str:

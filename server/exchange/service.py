@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from common.taxonomy import Role
 from common.wire.messages import Catalogue, Creative
 from server.access.principal import Principal
@@ -18,7 +20,7 @@ from server.decisions.request import DecisionRequest, read_request
 from server.decisions.schemas import DecisionAnswer
 from server.decisions.service import DecisionService
 from server.exchange.bid_request import BidRequest
-from server.exchange.bids import Terms, seat_bids
+from server.exchange.bids import Terms, least_bid, seat_bids
 from server.exchange.blocking import advertiser_is_blocked, category_is_blocked
 from server.exchange.schemas import BidResponse, DecisionSummary, ResponseExt
 
@@ -46,21 +48,26 @@ class ExchangeService:
             gpc: whether Global Privacy Control came in a header.
             base: address of this service as the caller sees it.
         """
-        if not request.impressions or (request.currencies and self._prices.currency not in request.currencies):
+        terms = Terms(self._prices.currency, self._prices.responses_per_mille, base)
+        request, least_bids = _within_reach(request, terms)
+        if not request.impressions or (request.currencies and terms.currency not in request.currencies):
             return None
         categories, advertisers = self._refused(request)
-        asked = _asked(request, caller, gpc=gpc)
-        asked = replace(asked, blocked_categories=categories, blocked_advertisers=advertisers)
+        asked = structs.replace(
+            _asked(request, caller, gpc=gpc),
+            blocked_categories=categories,
+            blocked_advertisers=advertisers,
+            least_bids=least_bids,
+        )
         answer = self._decisions.decide(asked, caller)
         creatives = self._creatives(answer)
-        terms = Terms(self._prices.currency, self._prices.responses_per_mille, base)
         bids = seat_bids(request, {slot.slot_id: slot for slot in answer.slots}, creatives, terms)
         if not bids:
             return None
         return BidResponse(
             id=request.request_id,
             bidid=answer.decision_id,
-            cur=self._prices.currency,
+            cur=terms.currency,
             seatbid=bids,
             ext=ResponseExt(reticent=_summary(request, answer)),
         )
@@ -81,6 +88,17 @@ class ExchangeService:
         return {creative.creative_id: creative for creative in catalogue.creatives}
 
 
+def _within_reach(request: BidRequest, terms: Terms) -> tuple[BidRequest, dict[str, int]]:
+    """The request without impressions that no offer could win; and what each of the others asks for at least.
+
+    The dearest come first: slots choose in turn, and what reaches a high floor reaches a low one too.
+    """
+    least = {impression.slot_id: least_bid(impression, terms) for impression in request.impressions}
+    asked = {slot_id: micros for slot_id, micros in least.items() if micros is not None}
+    left = (impression for impression in request.impressions if impression.slot_id in asked)
+    return replace(request, impressions=tuple(sorted(left, key=lambda one: -asked[one.slot_id]))), asked
+
+
 def _asked(request: BidRequest, caller: Principal, *, gpc: bool) -> DecisionRequest:
     """The bid request as every other decision request is made."""
     body: dict[str, object] = {
@@ -92,7 +110,7 @@ def _asked(request: BidRequest, caller: Principal, *, gpc: bool) -> DecisionRequ
         body["handle"] = request.handle
     asked = read_request(json.dumps(body).encode())
     signals = request.regulations.received
-    return replace(
+    return structs.replace(
         asked,
         signals=replace(signals, gpc=signals.gpc or gpc),
         gpc=signals.gpc or gpc,

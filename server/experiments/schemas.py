@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,7 @@ from server.experiments.repository import Change, StoredExperiment, StoredPlacem
 from server.experiments.trials import ArmResult, Report
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
 
 class ChangeOrder(BaseModel):
@@ -21,7 +22,7 @@ class ChangeOrder(BaseModel):
 
     model_config = _STRICT
     change: AnyChange
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$", description="For whoever decides.")
+    reason: Reason = Field(description="For whoever decides.")
     evidence: dict[str, Any] | None = Field(
         default=None, description="What speaks for it: a verdict of `reticent policy`, figures of a report."
     )
@@ -78,7 +79,7 @@ class RollbackOrder(BaseModel):
     version: int | None = Field(
         default=None, ge=0, le=2**31 - 1, description="None: the one before; 0: the installation's own file."
     )
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
+    reason: Reason
 
 
 class PolicyVersion(BaseModel):
@@ -122,7 +123,7 @@ class StopOrder(BaseModel):
     """Why an experiment ends."""
 
     model_config = _STRICT
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
+    reason: Reason
 
 
 class ExperimentState(BaseModel):

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.taxonomy import CapState, PrivacyUnit, Purpose, ReleaseKind
-from policies.schema import BudgetLine, PrivacyBudgetPolicy
+from policies.picks import line_of_picks
+from policies.releases import line_of_unit
+from policies.schema import BudgetLine, PickRules, PrivacyBudgetPolicy
 from server.ledger import caps_repository
 from server.storage import Transaction
 
@@ -18,6 +20,8 @@ CAP: Final = "cap"
 """The bound over all purposes of a line; a quota has its purpose's name."""
 PURPOSES: Final = tuple(dict.fromkeys(kind.purpose for kind in ReleaseKind if kind is not ReleaseKind.PRIVATE_PICK))
 """Picks have a ledger, a line and a cap of their own."""
+PICKS: Final = ReleaseKind.PRIVATE_PICK.purpose.value
+"""The bound over all private picks of one user, on their line alone; ``Bound`` and ``capped`` know nothing of it."""
 BoundKey = tuple[PrivacyUnit, str]
 
 
@@ -52,6 +56,30 @@ def capped(session: Transaction, policy: PrivacyBudgetPolicy) -> PrivacyBudgetPo
     if not found:
         return policy
     return policy.model_copy(update={"lines": tuple(_lowered(line, found) for line in policy.lines)})
+
+
+def line_of_bound(policy: PrivacyBudgetPolicy, unit: PrivacyUnit, bound: str) -> BudgetLine:
+    """The line that an ε under a bound is relative to.
+
+    Raises:
+        PolicyError: the document has no such line.
+    """
+    rules = policy.placement
+    if bound == PICKS and rules is not None and line_of_picks(rules).unit is unit:
+        return line_of_picks(rules)
+    return line_of_unit(policy, unit)
+
+
+def capped_picks(session: Transaction, rules: PickRules) -> BudgetLine:
+    """The line of private picks, its cap lowered to what privacy officers allow now."""
+    line = line_of_picks(rules)
+    return line.model_copy(update={"epsilon_cap": bound_of_picks(session, rules).in_force})
+
+
+def bound_of_picks(session: Transaction, rules: PickRules) -> Bound:
+    """The cap on private picks, and whose it is."""
+    unit = line_of_picks(rules).unit
+    return Bound(unit, PICKS, rules.epsilon_cap, officers_in_force(session).get((unit, PICKS)))
 
 
 def officers_in_force(session: Transaction) -> dict[BoundKey, float]:

@@ -15,10 +15,11 @@ from typing import Final
 
 from common.errors import NotAllowed, NotFound, NotPending, OutOfRange, SecondOfficerNeeded
 from common.taxonomy import CapState, LogKind, PrivacyUnit, Role
+from policies.picks import line_of_picks
 from policies.releases import line_of_unit
 from policies.schema import PrivacyBudgetPolicy
 from server.ledger import caps_repository as repository
-from server.ledger.bounds import CAP, PURPOSES, Bound, bounds_of, documented, officers_in_force
+from server.ledger.bounds import CAP, PICKS, PURPOSES, Bound, bound_of_picks, bounds_of, documented, officers_in_force
 from server.ledger.caps_repository import Cap
 from server.ledger.service import ROOM
 from server.ledger.told import Appends
@@ -52,7 +53,8 @@ class CapService:
 
         Args:
             unit: which line.
-            bound: ``cap``, or the purpose whose quota it is.
+            bound: ``cap``, or the purpose whose quota it is; ``place.personalised`` is the cap of private picks, whose
+                line is another (``policies.picks``).
             epsilon_max: ε at the line's δ, at least 0; 0 stops every release.
             reason: for the record.
             holder: the person who asks.
@@ -130,10 +132,20 @@ class CapService:
         with self._database.read() as session:
             return bounds_of(self._policy, officers_in_force(session))
 
+    def picks_in_force(self) -> Bound | None:
+        """The cap on private picks, on their own line; None where the document knows no picks."""
+        if self._policy.placement is None:
+            return None
+        with self._database.read() as session:
+            return bound_of_picks(session, self._policy.placement)
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hard(self, unit: PrivacyUnit, bound: str) -> float:
         """What the document allows under a bound."""
+        rules = self._policy.placement
+        if bound == PICKS and rules is not None and unit is line_of_picks(rules).unit:
+            return rules.epsilon_cap
         if bound not in {CAP, *PURPOSES}:
             raise OutOfRange("a bound is the cap of a line, or the quota of a purpose for which something is released")
         return documented(line_of_unit(self._policy, unit), bound)

@@ -76,12 +76,12 @@ def _totals(subjects: Sequence[SubjectSpend], expected: Counts, period: int, siz
 
 def _caps(ledger: ServerLedger) -> list[str]:
     try:
-        spends = ledger.spends()
+        spends, counts = ledger.spends(), ledger.made()
     except StoreError as error:
         return [f"subjects: {error}"]
-    for spent, count in spends:
-        for line in ledger.policy.lines:
-            over = budget.passed(line, spent)
+    for (spent, count), made in zip(spends, counts, strict=True):
+        passed = [budget.passed(line, spent) for line in ledger.policy.lines]
+        for over in (*passed, budget.too_many(ledger.policy, spent, made)):
             if over is not None:
                 return [f"caps: {over.said_of(count)}"]
     return []

@@ -206,11 +206,12 @@ class LedgerReport:
         """
         policy = self._ledger.policy
         with self._database.read() as session:
-            spends = self._spends(session, self._ledger.period_in(session))
-            enforced = capped(session, policy)
+            period = self._ledger.period_in(session)
+            spends, enforced = self._spends(session, period), capped(session, policy)
+            counts = [self._words.made(session, spend) for spend, _ in repository.spends(session, period)]
         planned = _one_round(policy, weights)
         return [
-            _projected(line_of_unit(enforced, line.unit), spends, planned, rounds)
+            _projected(line_of_unit(enforced, line.unit), spends, planned, rounds, _left(policy, line, planned, counts))
             for line in lines_stated(policy, policy.profile)
         ]
 
@@ -250,9 +251,13 @@ def _standing(line: BudgetLine, bound: Bound, spends: Sequence[tuple[Spent, int]
 
 
 def _projected(
-    line: BudgetLine, spends: Sequence[tuple[Spent, int]], planned: Sequence[PlannedRelease], rounds: int
+    line: BudgetLine,
+    spends: Sequence[tuple[Spent, int]],
+    planned: Sequence[PlannedRelease],
+    rounds: int,
+    left: int,
 ) -> Projection:
-    """Rounds that fit are found by halving: every further round costs more."""
+    """Rounds that fit are found by halving: every further round costs more; no more than ``left`` by their number."""
     worst: Spent = max((spent for spent, _ in spends), key=lambda spent: _epsilon(line, spent), default=())
     mine = [release for release in planned if release.use.unit is line.unit]
 
@@ -260,7 +265,7 @@ def _projected(
         return [PlannedRelease(r.kind, r.use.model_copy(update={"count": r.use.count * count})) for r in mine]
 
     def fits(count: int) -> bool:
-        return count == 0 or budget.allows(line, worst, times(count)) is None
+        return count == 0 or (count <= left and budget.allows(line, worst, times(count)) is None)
 
     low, high = 0, 1
     while high <= ROUNDS_MAX and fits(high):
@@ -278,6 +283,15 @@ def _projected(
         allowed=fits(rounds),
         rounds_possible=low,
     )
+
+
+def _left(
+    policy: PrivacyBudgetPolicy, line: BudgetLine, planned: Sequence[PlannedRelease], counts: Sequence[budget.Made]
+) -> int:
+    """How many more rounds the document's ``releases_max`` lets the device take part in that took part in most."""
+    mine = [release for release in planned if release.use.unit is line.unit]
+    found = (budget.releases_left(policy, mine, made) for made in [*counts, {}])
+    return min((left for left in found if left is not None), default=ROUNDS_MAX)
 
 
 def _one_round(policy: PrivacyBudgetPolicy, weights: int) -> list[PlannedRelease]:

@@ -84,8 +84,10 @@ def caps(request: Request, response: Response, services: ServicesDep, asked: Pag
     rows = services.caps.list(None if before is None else int(before[0]), asked.rows)
     found = cut(rows, asked, _CAPS, lambda cap: (cap.id,))
     link(request, response, found)
+    of_picks = services.caps.picks_in_force()
     return CapList(
         in_force=tuple(map(BoundAnswer.of, services.caps.in_force())),
+        picks_in_force=None if of_picks is None else BoundAnswer.of(of_picks),
         caps=tuple(map(CapAnswer.of, found.items)),
         next_cursor=found.next_cursor,
     )

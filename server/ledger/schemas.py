@@ -263,6 +263,9 @@ class CapList(Answer):
     """What binds now, and a page of everything that was proposed, newest first."""
 
     in_force: tuple[BoundAnswer, ...]
+    picks_in_force: BoundAnswer | None = Field(
+        description="The cap on private picks, on a line of its own: one user, replace-one, local, δ = 0."
+    )
     caps: tuple[CapAnswer, ...]
     next_cursor: str | None
 

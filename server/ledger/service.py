@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
 
-from common.errors import ContractError, StoreError
+from common.errors import StoreError
 from common.privacy import accountant
 from common.privacy.parameters import MechanismUse
 from common.taxonomy import Purpose, ReleaseKind
@@ -33,7 +33,7 @@ from server.ledger.bounds import capped
 from server.ledger.packing import Spend, pack_members, unpack_spend
 from server.ledger.repository import StoredCharge, StoredRelease, SubjectSpend
 from server.ledger.told import Appends, tell
-from server.ledger.words import Entry, Words
+from server.ledger.words import Entry, Words, same_releases
 from server.storage import Database, Transaction, exclusive
 
 ROOM: Final = "ledger"
@@ -81,6 +81,14 @@ class ServerLedger:
         Raises:
             ContractError, PolicyError: as ``reserve``.
         """
+        return frozenset(self.refusals(planned, subjects))
+
+    def refusals(self, planned: Sequence[PlannedRelease], subjects: Sequence[bytes]) -> dict[bytes, OverBudget]:
+        """Identities whose budget does not allow the planned releases now, each with its bound. Charges nobody.
+
+        Raises:
+            ContractError, PolicyError: as ``reserve``.
+        """
         budget.check(self._policy, planned)
         with self._database.read() as session:
             period = self.period_in(session)
@@ -105,12 +113,12 @@ class ServerLedger:
             PolicyError: a release has no line in the privacy budget document.
             ContractError: a release claims amplification, or the cause was charged with other releases.
 
-        **Privacy:** spends. Caps and quotas hold for the composed ε of all charges of the period, settled or not.
+        **Privacy:** spends. Caps, quotas and ``releases_max`` hold for all charges of the period, settled or not.
         """
         budget.check(self._policy, planned)
         with self._writing() as session:
             rows = tuple(self._release(session, release) for release in planned)
-            standing = _same_releases(repository.charge(session, cause), rows)
+            standing = same_releases(repository.charge(session, cause), rows)
             period = self.period_in(session)
             tombstones.retire(session, period)
             names, found = tombstones.resolve(session, subjects, period)
@@ -135,7 +143,7 @@ class ServerLedger:
                 period=period,
             )
             self._tell(session, cause, "extended" if standing else "charged")
-        return barred
+        return frozenset(barred)
 
     def settle(self, cause: str, survivors: Iterable[bytes]) -> None:
         """Note which devices are in the released sum. The others stay charged: they may have sent their share.
@@ -167,7 +175,7 @@ class ServerLedger:
         budget.check(self._policy, planned)
         with self._writing() as session:
             rows = tuple(self._release(session, release) for release in planned)
-            standing = _same_releases(repository.charge(session, cause), rows)
+            standing = same_releases(repository.charge(session, cause), rows)
             if standing is None:
                 period = self.period_in(session)
                 self._write(session, None, [], run_id=run_id, cause=cause, rows=rows, unnamed=devices, period=period)
@@ -232,6 +240,12 @@ class ServerLedger:
         with self._database.read() as session:
             groups = repository.spends(session, self.period_in(session))
             return [(self._words.of(session, spend), count) for spend, count in groups]
+
+    def made(self) -> list[budget.Made]:
+        """How many releases of each kind every spend of ``spends`` stands for, in its order."""
+        with self._database.read() as session:
+            groups = repository.spends(session, self.period_in(session))
+            return [self._words.made(session, spend) for spend, _ in groups]
 
     def releases(self) -> list[tuple[MechanismUse, float, float]]:
         """Every different release that was charged, as (use, ε at δ as written down, δ)."""
@@ -307,19 +321,11 @@ class ServerLedger:
         found: dict[bytes, SubjectSpend],
         planned: Sequence[PlannedRelease],
         period: int,
-    ) -> frozenset[bytes]:
-        """Identities that the planned releases would take over a bound; equal spends are looked at once."""
+    ) -> dict[bytes, OverBudget]:
+        """Identities that the planned releases would take over a bound."""
+        spends = {identity: running(found.get(name), period) for identity, name in names.items()}
         policy = capped(session, self._policy)
-        verdicts: dict[Spend, OverBudget | None] = {}
-        barred = set()
-        for identity, name in names.items():
-            spend = running(found.get(name), period)
-            if spend not in verdicts:
-                words = self._words.of(session, spend)
-                verdicts[spend] = budget.over(policy, words, planned, simulation=self._simulation)
-            if verdicts[spend] is not None:
-                barred.add(identity)
-        return frozenset(barred)
+        return self._words.over(session, policy, spends, planned, simulation=self._simulation)
 
     def _spend(
         self,
@@ -387,14 +393,3 @@ class ServerLedger:
 def running(subject: SubjectSpend | None, period: int) -> Spend:
     """What a subject has spent in the running period."""
     return unpack_spend(subject.spend) if subject is not None and subject.period >= period else ()
-
-
-def _same_releases(standing: StoredCharge | None, rows: Sequence[StoredRelease]) -> StoredCharge | None:
-    """The charge that stands for a cause.
-
-    Raises:
-        ContractError: it was for other releases.
-    """
-    if standing is not None and [row.use for row in standing.releases] != [row.use for row in rows]:
-        raise ContractError("this cause was charged with another mechanism or other parameters")
-    return standing

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.errors import StoreError
+from common.errors import ContractError, StoreError
 from common.privacy.parameters import MechanismUse
-from common.taxonomy import Purpose, ReleaseKind
+from common.taxonomy import PrivacyUnit, Purpose, ReleaseKind
+from policies import budget
+from policies.budget import OverBudget, PlannedRelease
+from policies.schema import PrivacyBudgetPolicy
 from server.ledger import repository
 from server.ledger.packing import Spend, unpack_members
-from server.ledger.repository import StoredCharge
+from server.ledger.repository import StoredCharge, StoredRelease
 from server.storage import Transaction
 
 
@@ -65,6 +70,42 @@ class Words:
         described = [(*self.use(session, number), times) for number, times in spend]
         return [(kind.purpose, use.model_copy(update={"count": use.count * times})) for kind, use, times in described]
 
+    def made(self, session: Transaction, spend: Spend) -> Counter[tuple[ReleaseKind, PrivacyUnit]]:
+        """How many releases of each kind and unit a spend stands for.
+
+        Raises:
+            StoreError: see ``use``.
+        """
+        return budget.counted((*self.use(session, number), times) for number, times in spend)
+
+    def over(
+        self,
+        session: Transaction,
+        policy: PrivacyBudgetPolicy,
+        spends: Mapping[bytes, Spend],
+        planned: Sequence[PlannedRelease],
+        *,
+        simulation: bool,
+    ) -> dict[bytes, OverBudget]:
+        """Identities that the planned releases would take over a bound; equal spends are looked at once.
+
+        Args:
+            session: where uses are read.
+            policy: the budget, officers' caps included.
+            spends: what each identity has spent.
+            planned: all or none are made.
+            simulation: see ``budget.over``.
+        """
+        verdicts: dict[Spend, OverBudget | None] = {}
+        found = {}
+        for identity, spend in spends.items():
+            if spend not in verdicts:
+                spent, made = self.of(session, spend), self.made(session, spend)
+                verdicts[spend] = budget.over(policy, spent, planned, made=made, simulation=simulation)
+            if (over := verdicts[spend]) is not None:
+                found[identity] = over
+        return found
+
     def entries(self, session: Transaction, charge: StoredCharge, number: int) -> list[Entry]:
         """The releases of one charge, as entries of the subject with this number."""
         settled = charge.settled is not None and number in unpack_members(charge.settled)
@@ -85,3 +126,14 @@ class Words:
             )
             found.append(entry)
         return found
+
+
+def same_releases(standing: StoredCharge | None, rows: Sequence[StoredRelease]) -> StoredCharge | None:
+    """The charge that stands for a cause.
+
+    Raises:
+        ContractError: it was for other releases.
+    """
+    if standing is not None and [row.use for row in standing.releases] != [row.use for row in rows]:
+        raise ContractError("this cause was charged with another mechanism or other parameters")
+    return standing

@@ -1,8 +1,9 @@
 """The public lists of candidates. Owns who is on one: made once per slot group and epoch, then fixed for everybody.
 
-A list depends on the catalogue, the placement policy, the model's contextual view without any page, and the epoch;
-never on a person. What is stopped later stays on its list, because the domain of the mechanism must not move; it is not
-shown.
+A list depends on the catalogue, the placement policy in force, the model's contextual view without any page, and the
+epoch; never on a person, and so on no arm of an experiment: a list by arm would tell, with every pick, which arm the
+device has drawn. What is stopped later stays on its list, because the domain of the mechanism must not move; it is not
+shown. Likewise a policy that is put in force later: it chooses among what is shown at once, and makes the next list.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from common.wire.pick import CandidateList
 from policies import picks
 from policies.budget import DAY_S
 from policies.placement.assemble import inputs, offers
-from policies.placement.decide import filtered, order_of
+from policies.placement.decide import filtered
 from policies.placement.document import PlacementPolicy
+from policies.placement.scoring import scored
+from policies.placement.tie_break import ranked
 from policies.schema import PickRules
 from server.campaigns.service import CatalogueService
 from server.controls import repository as controls
@@ -74,6 +77,16 @@ class CandidateLists:
                 self._known = {k: v for k, v in self._known.items() if k[1] >= key[1]} | {key: (stored, current)}
             return self._known[key]
 
+    def published(self, epoch: int) -> list[tuple[StoredList, CandidateList]]:
+        """Every list of this epoch and later ones, as it was published; makes none.
+
+        Raises:
+            TrustError: one that is stored does not verify.
+        """
+        with self._database.read() as session:
+            stored = repository.lists_from(session, epoch)
+        return [(one, open_document(one.jws, CandidateList, self._keys)) for one in stored]
+
     def _stored(self, rules: PickRules, slot_group: str, epoch: int, *, now: float) -> StoredList:
         with self._database.read() as session:
             found = repository.find_list(session, slot_group, epoch)
@@ -87,7 +100,9 @@ class CandidateLists:
             found = repository.find_list(session, slot_group, epoch)
             if found is not None:
                 return found
-            chosen = self._candidates(catalogue, rules, epoch, stopped=controls.stopped_campaigns(session))
+            policy = self._policy()
+            stopped = controls.stopped_campaigns(session)
+            chosen = self._candidates(catalogue, rules, policy, epoch=epoch, stopped=stopped)
             if len(chosen) < 2:
                 raise NotFound("there are too few candidates for a private pick")
             mechanism = picks.mechanism(rules, len(chosen))
@@ -99,6 +114,7 @@ class CandidateLists:
                 chosen=mechanism.chosen,
                 epsilon=mechanism.epsilon,
                 candidates=chosen,
+                ordered_by=policy.score.kind,
             )
             stored = StoredList(slot_group, epoch, made.digest, seal(made, self._signer))
             repository.add_list(session, stored, now=int(now))
@@ -117,15 +133,17 @@ class CandidateLists:
         return found
 
     def _candidates(
-        self, catalogue: Catalogue, rules: PickRules, epoch: int, *, stopped: frozenset[str]
+        self, catalogue: Catalogue, rules: PickRules, policy: PlacementPolicy, *, epoch: int, stopped: frozenset[str]
     ) -> tuple[Creative, ...]:
-        """The best of each category in turn, as g orders them by context alone: what people may differ about."""
+        """The best of each category in turn, as g orders them by context alone: what people may differ about.
+
+        The strategy's pool does not cut the list: with a pick, g's best is another one.
+        """
         starts = epoch * rules.epoch_days * int(DAY_S)
         told = inputs(offers(catalogue.creatives), now=starts, stopped=stopped, personal=True)
         salt = f"candidates/{epoch}"
-        policy = self._policy()
         open_to, _ = filtered(policy, catalogue.creatives, told, salt)
-        order = order_of(policy, open_to, self._responses(open_to, starts), told, salt)
+        order = ranked(scored(open_to, self._responses(open_to, starts), policy.score, told), salt)
         return tuple(_in_turn([one.creative for one in order]))[: rules.candidates_max]
 
     def _responses(self, creatives: Sequence[Creative], now: float) -> list[float]:

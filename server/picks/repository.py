@@ -110,5 +110,19 @@ def spends(session: Session, period: int) -> list[tuple[float, int]]:
     return [(float(total), int(count)) for total, count in rows]
 
 
+def charged(session: Session, period: int) -> dict[tuple[str, int], int]:
+    """How many devices were charged in a period, by slot group and epoch."""
+    keys = (col(PickRow.slot_group), col(PickRow.epoch))
+    rows = session.exec(select(*keys, func.count()).where(PickRow.period == period).group_by(*keys))
+    return {(slot_group, int(epoch)): int(count) for slot_group, epoch, count in rows}
+
+
+def lists_from(session: Session, epoch: int) -> list[StoredList]:
+    """Every list that was published for an epoch from this one on, by slot group, newest first."""
+    place = (col(CandidateListRow.slot_group), col(CandidateListRow.epoch).desc())
+    query = select(CandidateListRow).where(col(CandidateListRow.epoch) >= epoch).order_by(*place)
+    return [StoredList(row.slot_group, row.epoch, row.digest, row.jws) for row in session.exec(query)]
+
+
 def _count(result: object) -> int:
     return int(cast("CursorResult[Any]", result).rowcount)

@@ -13,6 +13,10 @@ router = APIRouter(tags=["public documents"])
 
 @router.get("/v1/candidates/{slot_group}", response_class=Response, responses=declared("application/jose"))
 async def candidates(slot_group: SlotGroupName, request: Request, services: ServicesDep) -> Response:
-    """The signed list of candidates of a slot group in this epoch: the same bytes for everybody."""
+    """The signed list of candidates of a slot group in this epoch: the same bytes for everybody.
+
+    None while the privacy officers' cap is below one draw: nobody draws what would not be taken.
+    """
+    await run_in_threadpool(services.picks.check_open)
     stored, _ = await run_in_threadpool(services.picks.lists.current, slot_group)
     return document(request, stored.jws.encode(), "application/jose")

@@ -8,6 +8,7 @@ identity, answers too; the key goes with the budget period, and with it whose th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import secrets
@@ -22,10 +23,10 @@ from common.wire.messages import Creative, SlotRequest
 from common.wire.pick import CandidateList, Pick
 from policies import budget, picks
 from policies.budget import PlannedRelease
-from policies.placement.document import PlacementPolicy
-from policies.schema import PickRules
+from policies.schema import BudgetLine, PickRules
 from server.consent import repository as subjects
 from server.decisions import picks as reading
+from server.ledger.bounds import capped_picks
 from server.picks import repository
 from server.picks.lists import CandidateLists
 from server.picks.repository import StoredPick
@@ -53,6 +54,7 @@ class PickStanding:
         devices: how many were charged.
         epsilon_max: ε of the one that has spent most.
         spends: every different ε, and how many devices have spent it.
+        line: the line, its cap lowered to what privacy officers allow.
     """
 
     rules: PickRules
@@ -60,6 +62,23 @@ class PickStanding:
     devices: int
     epsilon_max: float
     spends: tuple[tuple[float, int], ...]
+    line: BudgetLine
+
+    @property
+    def exhausted(self) -> int:
+        """Devices that were charged, and that a further draw would take beyond the cap."""
+        return sum(
+            count for spent, count in self.spends if not _fits(self.rules, self.line, [spent], self.rules.epsilon)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PickEpoch:
+    """One published list, and how many devices have answered from it."""
+
+    listed: CandidateList
+    charged: int
+    running: bool
 
 
 class PickService:
@@ -71,11 +90,10 @@ class PickService:
         lists: CandidateLists,
         *,
         rules: PickRules | None,
-        policy: Callable[[], PlacementPolicy],
         log: TransparencyLog,
         clock: Callable[[], float],
     ) -> None:
-        self._database, self._rules, self._policy = database, rules, policy
+        self._database, self._rules = database, rules
         self.lists, self._log, self._clock = lists, log, clock
 
     def offered(self, pick: Pick, slots: Sequence[SlotRequest] = ()) -> CandidateList | RefusalReason:
@@ -102,9 +120,7 @@ class PickService:
         """
         if self._rules is None:
             return list(contextual)
-        return reading.informed(
-            listed, pick, creatives, contextual, policy=self._policy(), spread=self._rules.logit_spread
-        )
+        return reading.informed(listed, pick, creatives, contextual, spread=self._rules.logit_spread)
 
     def charge(self, session: Transaction, claims: Sequence[PickClaim]) -> list[RefusalReason | None]:
         """Charge picks to their devices inside the transaction that records what they lead to.
@@ -165,8 +181,40 @@ class PickService:
         period = picks.period_of_picks(self._rules, self._clock())
         with self._database.read() as session:
             spends = tuple(repository.spends(session, period))
+            line = capped_picks(session, self._rules)
         most = max((epsilon for epsilon, _ in spends), default=0.0)
-        return PickStanding(self._rules, period, sum(count for _, count in spends), most, spends)
+        return PickStanding(self._rules, period, sum(count for _, count in spends), most, spends, line)
+
+    def epochs(self) -> list[PickEpoch]:
+        """Every list that was published in the running period, by slot group, newest first; none is made for this.
+
+        Raises:
+            TrustError: a stored list does not verify.
+        """
+        if self._rules is None:
+            return []
+        now = self._clock()
+        period, running = picks.period_of_picks(self._rules, now), picks.epoch_of(self._rules, now)
+        with self._database.read() as session:
+            charged = repository.charged(session, period)
+        first = period * (self._rules.period_days // self._rules.epoch_days)
+        return [
+            PickEpoch(listed, charged.get((listed.slot_group, listed.epoch), 0), listed.epoch == running)
+            for _, listed in self.lists.published(first)
+        ]
+
+    def check_open(self) -> None:
+        """Whether privacy officers allow a draw at all; where not, no list is handed out, so that no device draws.
+
+        Raises:
+            NotFound: their cap is below the ε of one draw.
+        """
+        if self._rules is None:
+            return
+        with self._database.read() as session:
+            line = capped_picks(session, self._rules)
+        if not _fits(self._rules, line, [], self._rules.epsilon):
+            raise NotFound("private picks are stopped by the privacy officers")
 
     def _covers(self, pick: Pick, slots: Sequence[SlotRequest]) -> bool:
         rules = self._rules
@@ -222,10 +270,7 @@ class _Book:
             same = hmac.compare_digest(standing.answer, answer)
             return None if same else RefusalReason.PICK_REDRAWN
         rows = self._rows.setdefault(device, [])
-        spent = [self._use(row.epsilon) for row in rows]
-        planned = self._use(pick.epsilon)
-        line = picks.line_of_picks(self._rules)
-        if budget.allows(line, [(one.purpose, one.use) for one in spent], [planned]) is not None:
+        if not _fits(self._rules, self._line, [row.epsilon for row in rows], pick.epsilon):
             return RefusalReason.BUDGET_EXHAUSTED
         row = StoredPick(
             device=device,
@@ -239,10 +284,21 @@ class _Book:
         self.fresh.append(row)
         return None
 
-    def _use(self, epsilon: float) -> PlannedRelease:
-        """A draw that cost so much; on K and m the cost does not depend."""
-        drawn_by = picks.mechanism(self._rules, self._rules.candidates_max)
-        return picks.planned(drawn_by.model_copy(update={"epsilon": epsilon}))
+    @functools.cached_property
+    def _line(self) -> BudgetLine:
+        return capped_picks(self._session, self._rules)
+
+
+def _fits(rules: PickRules, line: BudgetLine, spent: Sequence[float], planned: float) -> bool:
+    """Whether a draw stays within the cap beside draws that cost so much."""
+    uses = [_use(rules, epsilon) for epsilon in spent]
+    return budget.allows(line, [(one.purpose, one.use) for one in uses], [_use(rules, planned)]) is None
+
+
+def _use(rules: PickRules, epsilon: float) -> PlannedRelease:
+    """A draw that cost so much; on K and m the cost does not depend."""
+    drawn_by = picks.mechanism(rules, rules.candidates_max)
+    return picks.planned(drawn_by.model_copy(update={"epsilon": epsilon}))
 
 
 def _device(key: bytes, identity: bytes) -> bytes:

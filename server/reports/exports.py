@@ -13,6 +13,7 @@ from typing import Final, Literal
 from common.errors import NotFound
 from common.taxonomy import ConsentState
 from server.api.services import Services
+from server.ledger.bounds import line_of_bound
 from server.reports.budget_figures import model_figures
 from server.reports.document import plain_cell
 from server.reports.pdf import table_pdf
@@ -127,14 +128,14 @@ def _budgets(services: Services) -> Iterable[Row]:
 
 
 def _caps(services: Services) -> Iterable[Row]:
-    lines = {line.unit: line for line in services.ledger.policy.lines}
     for cap in services.caps.list(limit=1000):
+        line = line_of_bound(services.ledger.policy, cap.unit, cap.bound)
         yield {
             "cap": cap.id,
             "unit": cap.unit.value,
-            "relation": lines[cap.unit].relation.value,
-            "trust": lines[cap.unit].trust.value,
-            "delta": lines[cap.unit].delta,
+            "relation": line.relation.value,
+            "trust": line.trust.value,
+            "delta": line.delta,
             "bound": cap.bound,
             "epsilon_max": cap.epsilon_max,
             "composition": "all releases of one device in one budget period",

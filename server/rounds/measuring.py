@@ -9,7 +9,7 @@ import contextlib
 import datetime as dt
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
@@ -33,13 +33,14 @@ from server.measurement.repository import DAY_S, StoredDay
 from server.measurement.service import MeasurementService, date_of, number_of
 from server.registry.service import Registry
 from server.rounds.accounting import PROTECTED, Costs
-from server.rounds.charges import ChargeBook
+from server.rounds.charges import Charge, ChargeBook
 from server.rounds.checkpoint import Checkpoint, CheckpointStore
 from server.rounds.consent import RoundConsent
 from server.rounds.optimiser import OptimiserState
 from server.rounds.paid import evaluated
 from server.rounds.plan import Protection
 from server.rounds.release_rounds import Outcome, Rounds
+from server.rounds.sessions import of_one_device, together
 from server.rounds.training_config import TrainingConfig
 from server.settings import RoundConsentRule
 from server.storage import Database
@@ -98,7 +99,7 @@ class Measurement:
     round_consent: RoundConsentRule = RoundConsentRule.SERVICE
 
     def run(self, grid: Grid) -> Measured:
-        """One session of ``config.task``; none for a day whose results are stored, which are given again as they are.
+        """One session of ``config.task``; of a day's results several, and none where they are stored: they stand.
 
         Raises:
             PolicyError: the policy has no such release, or the profile does not go through secure aggregation.
@@ -141,10 +142,17 @@ class Measurement:
             ),
             beat=lambda: store.beat(lease),
             counted=None if counted is None else counted.plan,
+            asked=None if counted is None else set(),
         )
+        before = book.all()
         try:
-            found = rounds.once(self.config.task, 1, weights, protection.clip_start)
-            measured = self._measured(run_id, found, book, protection=protection, model=model, counted=counted)
+            found = together(
+                lambda part: rounds.once(self.config.task, 1, weights, protection.clip_start, part=part),
+                most=1 if counted is None else self.config.measure_sessions,
+                devices_max=protection.policy.cohort.devices_max,
+            )
+            charges = of_one_device(book.all(), before)
+            measured = self._measured(run_id, found, charges, protection=protection, model=model, counted=counted)
             store.finish(lease, None)
         except (Exception, KeyboardInterrupt) as error:
             with contextlib.suppress(CheckpointConflict):
@@ -223,14 +231,14 @@ class Measurement:
         self,
         run_id: str,
         found: Outcome,
-        book: ChargeBook,
+        charges: Sequence[Charge],
         *,
         protection: Protection,
         model: ModelSpec,
         counted: Counting | None,
     ) -> Measured:
         task, devices = self.config.task, found.contributions
-        lines = Costs(protection.policy, PROTECTED).totals(book.all(), SCOPE)
+        lines = Costs(protection.policy, PROTECTED).totals(charges, SCOPE)
         if task is Task.EVALUATE:
             return Measured(run_id, task, devices, lines, figures=evaluated(found, model, protection.bins))
         if counted is not None:

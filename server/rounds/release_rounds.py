@@ -79,6 +79,8 @@ class Rounds:
         consent: the service's own records, asked when a round starts and before an update is accepted.
         beat: keeps the checkpoint's lease.
         counted: what a measurement counts.
+        asked: devices that this measurement has charged so far: none of them is in a second session of it. None for
+            what asks the same devices again and again.
     """
 
     grid: Grid
@@ -95,6 +97,7 @@ class Rounds:
     consent: RoundConsent
     beat: Callable[[], None]
     counted: MeasurementPlan | None = None
+    asked: set[bytes] | None = None
 
     def train(self, number: int, model: arrays.Arrays, clip: float) -> Outcome:
         """Training round ``number``: the mean update and, where the clip adapts, the count beside it.
@@ -111,8 +114,15 @@ class Rounds:
                     raise
         raise TooFewSurvivors("no attempt was made")
 
-    def once(self, task: Task, number: int, model: arrays.Arrays, clip: float) -> Outcome:
+    def once(self, task: Task, number: int, model: arrays.Arrays, clip: float, *, part: int = 0) -> Outcome:
         """One session of one task.
+
+        Args:
+            task: what for.
+            number: of the round.
+            model: what goes out.
+            clip: C of an update.
+            part: of a round that takes several sessions; each draws its nodes anew.
 
         Raises:
             TooFewSurvivors, SumOutOfRange: it failed; its charge stays.
@@ -126,7 +136,7 @@ class Rounds:
             self.grid,
             nodes_min=self.config.min_nodes,
             nodes_wanted=self.config.nodes_per_round,
-            seed=(self.config.model_seed, number),
+            seed=(self.config.model_seed, number + part),
             patience=patience,
         )
         invitation = self._invitation(task, number, model, clip)
@@ -221,6 +231,7 @@ class Rounds:
             limit=lambda roster: self.protection.limit(segments, roster),
             draw=lambda offered, wanted: _draw(offered, wanted, (self.config.model_seed, invitation.round_number)),
             refused=lambda identities: self.consent.refused(identities, _purposes(invitation.task)),
+            elsewhere=frozenset(self.asked or ()),
         )
         charging = _Charging(self, invitation, planned)
         total = aggregate(self.grid, nodes, session, charging=charging, patience=patience, tally=tally)
@@ -266,11 +277,14 @@ class _Charging:
     invitation: RoundInvitation
     planned: tuple[PlannedRelease, ...]
 
-    def barred(self, identities: Sequence[bytes]) -> Collection[bytes]:
-        return self.rounds.ledger.barred(self.planned, identities)
+    def barred(self, identities: Sequence[bytes]) -> Mapping[bytes, str]:
+        refusals = self.rounds.ledger.refusals(self.planned, identities)
+        return {identity: over.refusal().name for identity, over in refusals.items()}
 
     def charge(self, identities: Sequence[bytes]) -> Collection[bytes]:
         self.rounds.enter(self.invitation, self.planned, charged=len(identities))
+        if self.rounds.asked is not None:
+            self.rounds.asked.update(identities)
         return self.rounds.ledger.reserve(self.rounds.run_id, self.invitation.session, self.planned, identities)
 
 

@@ -49,8 +49,8 @@ M = TypeVar("M", bound=WireMessage)
 class Charging(Protocol):
     """The server's ledger, for one session."""
 
-    def barred(self, identities: Sequence[bytes]) -> Collection[bytes]:
-        """Devices that the release would take past their cap; nothing is charged."""
+    def barred(self, identities: Sequence[bytes]) -> Mapping[bytes, str]:
+        """Devices that the release would take past a bound, with the error's name; nothing is charged."""
 
     def charge(self, identities: Sequence[bytes]) -> Collection[bytes]:
         """Charge these devices durably, and return those that could not be."""
@@ -71,6 +71,7 @@ class Session:
         draw: chooses that many of the devices offered, where more came than the cohort may hold.
         refused: which of these devices may not take part at this moment; asked when the roster closes, before anybody
             is charged, and before each masked vector is added.
+        elsewhere: devices that another session of the same measurement has asked: they are left out.
     """
 
     terms: SessionTerms
@@ -82,6 +83,7 @@ class Session:
     limit: Callable[[int], int]
     draw: Callable[[list[bytes], int], Collection[bytes]]
     refused: Callable[[Sequence[bytes]], Collection[bytes]]
+    elsewhere: Collection[bytes] = frozenset()
 
 
 @dataclass(slots=True)
@@ -163,12 +165,13 @@ class _Run:
                     identity = open_certificate(advert.certificate, terms.authorities, terms.now)
                     if identity in offered:
                         raise Replayed("a device is on the roster once")
-                    offered[identity] = (node, advert)
+                    if identity not in self._session.elsewhere:
+                        offered[identity] = (node, advert)
 
         self._ask(Stage.ADVERTISE, dict.fromkeys(nodes, ()), take)
-        barred = set(self._charging.barred(sorted(offered)))
-        if barred:
-            self._tally.refused[f"{Stage.ADVERTISE.value}/BudgetExhausted"] += len(barred)
+        over = self._charging.barred(sorted(offered))
+        self._tally.refused.update(f"{Stage.ADVERTISE.value}/{name}" for name in over.values())
+        barred = set(over)
         barred |= self._without_consent(Stage.ADVERTISE, [identity for identity in offered if identity not in barred])
         allowed = [identity for identity in sorted(offered) if identity not in barred]
         if len(allowed) > terms.cohort.devices_max:

@@ -34,6 +34,8 @@ class TrainingConfig(BaseModel):
         task: train; or one paid release and nothing else: evaluate (of a registered model), histogram (of features) or
             measure (results of one day's placements).
         measure_day: which UTC day is measured, as 2026-11-21; empty: yesterday.
+        measure_sessions: secure aggregations that one day may take; each holds the policy's ``devices_max`` at most,
+            and a further one is held only where devices were left over.
         model_version: which model is evaluated; 0: the newest.
         profile: empty: the policy's.
         calibrate, evaluate: paid releases after the last round, where the profile and the policy have them.
@@ -51,6 +53,7 @@ class TrainingConfig(BaseModel):
     run_name: str = Field(default="", max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
     task: Literal[Task.TRAIN, Task.EVALUATE, Task.HISTOGRAM, Task.MEASURE] = Task.TRAIN
     measure_day: str = Field(default="", pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")
+    measure_sessions: int = Field(default=16, ge=1, le=1000)
     model_version: int = Field(default=0, ge=0)
     profile: Profile | None = None
     calibrate: bool = True
@@ -139,6 +142,7 @@ class TrainingConfig(BaseModel):
         waiting = {
             "run_name",
             "measure_day",
+            "measure_sessions",
             "evaluate",
             "round_attempts",
             "round_deadline_s",

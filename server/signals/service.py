@@ -40,6 +40,18 @@ class SignalReader:
         reasons = {purpose: [direct[p] for p in needed if p in direct] for purpose, needed in self._needed.items()}
         return {purpose: found[0] for purpose, found in reasons.items() if found}
 
+    def opposes(self, verdict: SignalVerdict, purpose: Purpose) -> tuple[bool, bool]:
+        """Whether any signal opposes a purpose or what it needs; and whether one does that is not GPC."""
+        if not verdict.findings:
+            return False, False
+        needed = self._needed[purpose]
+        direct, others = verdict.opposed, _without_gpc(verdict).opposed
+        return any(p in direct for p in needed), any(p in others for p in needed)
+
+    def heeds_gpc(self, jurisdiction: str) -> bool:
+        """Whether Global Privacy Control opposes in a jurisdiction."""
+        return self._purposes.heeds_gpc(jurisdiction)
+
     def evidence(self, received: Received, jurisdiction: str) -> SignalEvidence:
         """What is recorded of the signals that came with a decision: no raw string, but what they oppose.
 
@@ -59,9 +71,13 @@ class SignalReader:
 
     def _for(self, verdict: SignalVerdict, jurisdiction: str | None) -> SignalVerdict:
         """The verdict without Global Privacy Control where the person's jurisdiction only has it recorded."""
-        if jurisdiction is None or self._purposes.jurisdiction(jurisdiction).gpc == "opposes":
+        if jurisdiction is None or self._purposes.heeds_gpc(jurisdiction):
             return verdict
-        return SignalVerdict(tuple(found for found in verdict.findings if found.signal is not SignalKind.GPC))
+        return _without_gpc(verdict)
+
+
+def _without_gpc(verdict: SignalVerdict) -> SignalVerdict:
+    return SignalVerdict(tuple(found for found in verdict.findings if found.signal is not SignalKind.GPC))
 
 
 def _with_needed(purpose: Purpose, purposes: PurposesPolicy) -> tuple[Purpose, ...]:

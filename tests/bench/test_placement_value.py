@@ -7,7 +7,7 @@ import pytest
 
 from bench.off_policy import LOGGING, Replayed, covered
 from bench.placement_data import LISTED, Shelves
-from bench.placement_modes import pick_values
+from bench.placement_modes import _firsts, _readings, pick_values
 from bench.placement_value import STRATEGIES, Scores, expected
 from common.model.examples import Examples
 from common.privacy.top_m import TopM
@@ -63,6 +63,23 @@ def test_a_pick_that_is_never_stale_keeps_exactly_what_theory_says(epsilon: floa
     assert stale["measured, over uniform"] < 0.5 * fresh["measured, over uniform"]
 
 
+def test_what_a_pick_is_compared_with_is_what_g_serves_equal_scores_included() -> None:
+    """Control: telling equals apart by their place on the shelf serves other products."""
+    held, scores = made()
+    coarse = np.round(scores.personal, 1)
+    served = held.rows.labels[_firsts(held, coarse)]
+    assert served == pytest.approx(expected(held, coarse, STRATEGIES["greedy"]))
+    by_place = held.rows.labels.reshape(BASKETS, SIZE)[np.arange(BASKETS), coarse.reshape(BASKETS, SIZE).argmax(1)]
+    assert (served != by_place).any()
+
+
+def test_the_best_reading_uses_an_answer_only_where_it_says_something() -> None:
+    """Two candidates, two kinds of people. An answer that is always true is worth 1, one that means nothing 0.5."""
+    outcome = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert _readings(outcome, outcome) == (0.5, 1.0)
+    assert _readings(np.full((2, 2), 0.5), outcome) == (0.5, 0.5)
+
+
 def test_with_one_true_answer_theory_is_the_design_documents_figure() -> None:
     """K = 8: (e^ε - 1)/(e^ε + K - 1) of the gain at m = 1: 0.44 at ε = 2, 0.87 at ε = 4."""
     assert TopM(candidates=8, chosen=1, epsilon=2.0).truth == pytest.approx(0.444, abs=5e-4)
@@ -75,7 +92,7 @@ def test_a_replayed_log_is_judged_at_its_exact_value() -> None:
     assert shown.logging.sum(1) == pytest.approx(1)
     assert shown.target.sum(1) == pytest.approx(1)
     assert shown.logging[:, 0] == pytest.approx(1 - LOGGING.exploration * 19 / 20)
-    found = doubly_robust(shown.sample(np.random.default_rng(0)))
+    found = doubly_robust(shown.judged(np.random.default_rng(0))[0])
     assert abs(found.value - shown.value) < 4 * found.stderr
-    figures = covered(shown.sample, shown.value, 20)
+    figures = covered(shown.judged, shown.value, 20)
     assert figures["DR"]["covered"] >= 0.75  # 20 logs: a smoke test; the bench has 500

@@ -27,6 +27,7 @@ from server.api.app import create_app
 from server.api.services import Services, build_services
 from server.settings import Settings
 from tests.desk.conftest import Installed
+from tests.desk.reviewing import IMAGE, SCRIPT, handed_in, in_catalogue
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
@@ -42,6 +43,10 @@ PAGES = (
     "requests",
     "caps",
     "controls",
+    "review",
+    "placements",
+    "picks",
+    "experiments",
     "log",
     "exports",
     "reports/dpia",
@@ -187,6 +192,64 @@ def test_a_second_officer_approves_a_cap(people: People, living: tuple[str, Serv
     assert bounds["train.contribute"] == 9.25
 
 
+def titles_of(page: Page) -> list[str]:
+    """Of the page, and of what is framed in it."""
+    return [frame.title() for frame in page.frames]
+
+
+def test_a_creative_is_reviewed_and_published(people: People, living: tuple[str, Services]) -> None:
+    services = living[1]
+    handed = handed_in(services)
+    person = people("ada.officer")
+    page = person.go("review")
+    page.click(f"#waits ~ .scroll a[href$='{handed.campaign}']")
+    page.click("button:has-text('Approve revision')")
+    assert "Approved." in str(page.text_content("[role=status]"))
+    page = person.go(f"review/{handed.creative}")
+    for tongue, label in (("en", "Ad"), ("zh-CN", "广告")):
+        frame = page.frame_locator(f"iframe[src$='locale={tongue}']")
+        assert frame.locator(".reticent-ad-label").text_content() == label
+        assert "Nuts & Sons Ltd." in str(frame.locator("small").text_content())
+        assert frame.locator("svg[role=img]").get_attribute("aria-label")
+    english = page.frame_locator("iframe[src$='locale=en']")
+    assert "<script>" in str(english.locator("strong").text_content()), "what was handed in is there, as text"
+    assert english.locator("aside script, aside img, aside b").count() == 0
+    assert "caught" not in titles_of(page)
+    assert page.evaluate("window.caught") is None
+    page.click("button:has-text('Approve revision')")
+    assert "Approved." in str(page.text_content("[role=status]"))
+    assert handed.creative in in_catalogue(services)
+    page.select_option("#reason", "misleading")
+    page.fill("#note", "the price is another one")
+    page.click("button:has-text('Reject and take down now')")
+    assert handed.creative not in in_catalogue(services)
+    assert "the price is another one" in person.says()
+
+
+def test_the_preview_would_stay_shut_without_the_escaping(
+    people: People, living: tuple[str, Services], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second wall: hostile markup that gets through runs nowhere here; without the walls it would (the control)."""
+    from server.dashboard.pages import review
+
+    handed = handed_in(living[1])
+    hostile = f"<aside>{SCRIPT}{IMAGE}<form action='/desk/sign-out' method='post'><button>x</button></form></aside>"
+    monkeypatch.setattr(review, "fragment", lambda _creative, _locale: hostile)
+    person = people("ada.officer")
+    page = person.go(f"review/{handed.creative}")
+    page.wait_for_load_state("networkidle")
+    frame = page.frame_locator("iframe[src$='locale=en']")
+    frame.locator("button").click()
+    assert frame.locator("script").count() == 1, "the control: it did get through"
+    assert page.evaluate("window.caught") is None
+    assert "caught" not in titles_of(page)
+    assert person.go("review").url.endswith("/desk/review"), "and nobody was signed out"
+    bare = person.context.new_page()
+    bare.set_content(f"<title>quiet</title>{hostile}")
+    bare.wait_for_function("document.title === 'caught'")
+    person.complaints.clear()
+
+
 def test_a_request_is_handled(people: People, living: tuple[str, Services]) -> None:
     services = living[1]
     waiting = services.requests.open()
@@ -271,7 +334,7 @@ def test_contrast_names_and_width(people: People, language: str) -> None:
 
 def test_everything_is_reached_by_keyboard(people: People) -> None:
     person = people("ada.officer")
-    for path in ("caps", "controls", "requests", "log"):
+    for path in ("caps", "controls", "requests", "review", "picks", "log"):
         page = person.go(path)
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"

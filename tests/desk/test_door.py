@@ -24,6 +24,12 @@ PATHS = {
     "/caps/{change_id}": "/caps/999",
     "/exports/{name}": "/exports/caps",
     "/reports/{name}": "/reports/ropa",
+    "/review/{plan_id}": "/review/crv_00000000000000000000",
+    "/review/{plan_id}/preview": "/review/crv_00000000000000000000/preview",
+    "/review/{plan_id}/moves": "/review/crv_00000000000000000000/moves",
+    "/experiments/{experiment_id}/stop": "/experiments/none/stop",
+    "/changes/{number}": "/changes/999",
+    "/placements/{slot_id}/removal": "/placements/none.such/removal",
 }
 
 

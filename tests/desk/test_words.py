@@ -17,10 +17,13 @@ from common.taxonomy import (
     DenialReason,
     LogKind,
     NeighbouringRelation,
+    PlanKind,
     RefusalReason,
+    RejectionReason,
     ReleaseKind,
     RequestKind,
     RequestStatus,
+    ReviewState,
     TrustModel,
 )
 from policies.notices import Locale
@@ -70,7 +73,7 @@ def test_codes_and_fixed_lists_have_theirs() -> None:
         member.value
         for kind in (
             CapState, ConsentMethod, ConsentState, ControlScope, DenialReason, LogKind, NeighbouringRelation,
-            RefusalReason, ReleaseKind, RequestKind, RequestStatus, TrustModel,
+            PlanKind, RefusalReason, RejectionReason, ReleaseKind, RequestKind, RequestStatus, ReviewState, TrustModel,
         )
         for member in kind
     }  # fmt: skip

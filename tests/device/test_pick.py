@@ -33,6 +33,8 @@ from common.wire.documents import seal
 from common.wire.messages import SlotRequest
 from common.wire.pick import CandidateList
 from policies.picks import planned
+from policies.placement.assemble import inputs
+from policies.placement.document import PlacementPolicy, ScoreRule
 from policies.placement.inputs import Inputs
 from tests.device.conftest import Household
 from tests.device.test_placed import SPEC
@@ -341,6 +343,23 @@ def test_what_must_not_be_shown_stays_in_the_domain_at_minus_infinity(picking: P
     blocked = [one.advertiser == off.advertiser for one in picking.listed.candidates]
     assert [score == -math.inf for score in told] == blocked
     assert any(blocked)
+
+
+def test_the_lists_rule_orders_candidates_whichever_policy_the_device_holds(picking: Picking) -> None:
+    """What answers mean is fixed when the list is published; a policy that came later changes nothing here."""
+    candidates = tuple(
+        one.model_copy(update={"bid_micros": (1 + i) * 1_000_000}) for i, one in enumerate(picking.listed.candidates)
+    )
+    listed = picking.listed.model_copy(update={"candidates": candidates})
+    policy = picking.equipment.policy
+    by_value = policy.model_copy(update={"score": ScoreRule(kind="value")})
+
+    def told(rule: str, held: PlacementPolicy) -> tuple[float, ...]:
+        one = listed.model_copy(update={"ordered_by": rule})
+        return own_scores(one, held, predict=lambda cs: [0.1] * len(cs), inputs=inputs(candidates, now=0.0))
+
+    assert told("response", policy) == told("response", by_value) == (0.1,) * len(candidates)
+    assert told("value", policy) == told("value", by_value) == tuple(0.1 * (1 + i) for i in range(len(candidates)))
 
 
 def test_the_answer_depends_on_the_person_and_not_on_the_page(picking: Picking) -> None:

@@ -168,12 +168,14 @@ def test_evaluate_and_compare_print_tables_and_write_a_picture(log: Path, tmp_pa
     document.write_text(yaml.safe_dump(rules | {"strategy": {"kind": "greedy"}}))
     code, said = run("evaluate", log, "-p", document, "-p", "uniform", "--json", tmp_path / "out.json")
     assert code == 0, said
-    for word in ("mine", "uniform", "SNIPS", "DR", "effective turns"):
+    for word in ("mine", "uniform", "SNIPS", "DR", "calibrated DM", "none: see below", "DM has no interval"):
         assert word in said
     assert "Difference" not in said
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["rows"] == 1200
     assert [one["policy"] for one in found["policies"]] == ["mine", "uniform"]
+    assert all(set(one["direct"]) == {"estimator", "value", "bias"} for one in found["policies"])  # DM: a point
+    assert all(e["estimator"] != "DM" for one in found["policies"] for e in one["estimates"])
     code, said = run("compare", log, "logged", document, "uniform", "--plot", tmp_path / "out.svg")
     assert code == 0, said
     assert "Difference to logged" in said

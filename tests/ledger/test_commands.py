@@ -147,6 +147,11 @@ def test_project_for_another_noise_and_on_top_of_a_spend(run: Run, home: Path) -
     assert finer[1]["bounds"][0]["epsilon_of_rounds"] < plain[1]["bounds"][0]["epsilon_of_rounds"]
     assert after[1]["bounds"][0]["rounds_possible"] == 13
     assert after[0]["bounds"][0]["epsilon_now"] > 0
+    assert [row["too_many"] for row in plain] == [None, None]
+    assert after[1]["too_many"] == {"kind": "training_update", "field": "rounds_max", "would_be": 27, "most": 20}
+    assert not after[1]["allowed"]
+    said = run("project", "--calibrations", 3, "--rounds", 1).output
+    assert "3 releases of calibration by one device in one budget period; the document's releases_max is 2" in said
     failed = run("project", "--evaluations", 1)
     assert (failed.exit_code, "PolicyError" in failed.stderr) == (1, True)
 

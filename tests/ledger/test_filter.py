@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -67,8 +68,8 @@ def test_several_planned_releases_are_weighed_together() -> None:
 
 def test_lines_are_never_mixed() -> None:
     spent = spent_on(RECORD_ROUND, 20)
-    assert budget.over(POLICY, spent, [USER_ROUND]) is None
-    over = budget.over(POLICY, spent, ROUND)
+    assert budget.over(POLICY, spent, [USER_ROUND], made={}) is None
+    over = budget.over(POLICY, spent, ROUND, made={})
     assert over is not None
     assert over.line is RECORD_LINE
     assert budget.uses_on(USER_LINE, spent) == []
@@ -86,12 +87,12 @@ def test_a_quota_counts_its_own_purpose_alone_and_the_cap_counts_all() -> None:
 
 def test_nothing_without_noise_passes_on_a_real_device() -> None:
     silent = PlannedRelease(ReleaseKind.TRAINING_UPDATE, NOISELESS)
-    over = budget.over(POLICY, [], [silent])
+    over = budget.over(POLICY, [], [silent], made={})
     assert over is not None
     assert over.epsilon_would_be == math.inf
-    assert budget.over(POLICY, [], [silent], simulation=True) is None
-    assert budget.over(POLICY, [(TRAIN, NOISELESS)], [RECORD_ROUND], simulation=True) is None
-    assert budget.over(POLICY, [(TRAIN, NOISELESS)], [RECORD_ROUND]) is not None
+    assert budget.over(POLICY, [], [silent], made={}, simulation=True) is None
+    assert budget.over(POLICY, [(TRAIN, NOISELESS)], [RECORD_ROUND], made={}, simulation=True) is None
+    assert budget.over(POLICY, [(TRAIN, NOISELESS)], [RECORD_ROUND], made={}) is not None
 
 
 def test_what_cannot_be_charged_is_named() -> None:
@@ -121,7 +122,8 @@ def test_what_cannot_be_charged_is_named() -> None:
 def test_what_is_allowed_never_passes_a_bound(before: list[PlannedRelease], planned: list[PlannedRelease]) -> None:
     spent = [(release.purpose, release.use) for release in before]
     after = spent + [(release.purpose, release.use) for release in planned]
-    over = budget.over(POLICY, spent, planned)
+    made, more = (Counter((one.kind, one.use.unit) for one in each) for each in (before, planned))
+    over = budget.over(POLICY, spent, planned, made=made)
     touched = [line for line in POLICY.lines if any(release.use.unit is line.unit for release in planned)]
     fits = all(
         accountant.epsilon(budget.uses_on(line, after), line.delta) <= line.epsilon_cap
@@ -133,7 +135,14 @@ def test_what_is_allowed_never_passes_a_bound(before: list[PlannedRelease], plan
         )
         for line in touched
     )
-    assert (over is None) == fits
+    most = {ReleaseKind.TRAINING_UPDATE: 40, ReleaseKind.CALIBRATION: 2, ReleaseKind.FEATURE_HISTOGRAM: 40}
+    few = all(
+        made[kind, unit] + count <= (POLICY.rounds_max if unit is PrivacyUnit.RECORD else most[kind])
+        for (kind, unit), count in more.items()
+    )
+    assert (over is None) == (fits and few)
+    if over is not None:
+        assert (over.too_many is None) == (not fits)  # ε first
 
 
 def adversary(allowed: list[object], seed: int) -> Spent:

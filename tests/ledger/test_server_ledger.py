@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from common.privacy import accountant
 from common.privacy.recompute import recompute_epsilon
 from common.taxonomy import ReleaseKind, TrustModel
 from policies.budget import PlannedRelease
-from server import migrations
 from server.ledger import repository
 from server.ledger.check import verify
 from server.ledger.packing import pack_members, pack_spend, unpack_members, unpack_spend
@@ -40,7 +37,6 @@ from tests.ledger.worlds import (
     USER_LINE,
     USER_ROUND,
 )
-from tests.service import postgres
 
 FITS = 20
 ANNA, BEN, CLEO = (bytes([number]) * 32 for number in (1, 2, 3))
@@ -51,32 +47,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(scope="module")
-def socket_folder() -> Iterator[str]:
-    reason = postgres.missing()
-    if reason:
-        pytest.skip(reason)
-    with postgres.cluster() as folder:
-        yield folder
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/server.db"
-    else:
-        folder, name = request.getfixturevalue("socket_folder"), f"l{uuid4().hex}"
-        maker = open_database(postgres.url(folder, "postgres"))
-        with maker.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        maker.close()
-        url = postgres.url(folder, name)
-    opened = open_database(url)
-    migrations.migrate(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

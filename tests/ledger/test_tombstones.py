@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,7 +16,6 @@ from server.ledger.repository import pseudonym
 from server.ledger.service import ServerLedger
 from server.storage import Database, open_database
 from tests.ledger.worlds import DAY, NOW, POLICY, ROUND
-from tests.service import postgres
 
 FITS = 20
 ANNA, BEN, CLEO = (bytes([number]) * 32 for number in (1, 2, 3))
@@ -30,32 +27,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(scope="module")
-def socket_folder() -> Iterator[str]:
-    reason = postgres.missing()
-    if reason:
-        pytest.skip(reason)
-    with postgres.cluster() as folder:
-        yield folder
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/server.db"
-    else:
-        folder, name = request.getfixturevalue("socket_folder"), f"t{uuid4().hex}"
-        maker = open_database(postgres.url(folder, "postgres"))
-        with maker.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        maker.close()
-        url = postgres.url(folder, name)
-    opened = open_database(url)
-    migrations.migrate(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ QUOTAS = {Purpose.TRAIN_CONTRIBUTE: 4.0, Purpose.MEASURE_AGGREGATE: 4.0}
 
 
 def user_release(z: float, **more: object) -> dict[str, object]:
-    return {"clipping_norm": 1.0, "noise_multiplier": z, "levels": 1024, "releases_max": 20} | more
+    return {"clipping_norm": 1.0, "noise_multiplier": z, "levels": 1024, "releases_max": 40} | more
 
 
 def policy(**changes: object) -> PrivacyBudgetPolicy:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,6 +170,19 @@ def test_multipliers_for_other_claims() -> None:
     assert invariants.multiplier_min(BUDGET.model_copy(update={"releases": dear}), USER) == math.inf
     with pytest.raises(InvariantViolated, match="no noise_multiplier of training_update, its clip bits alone"):
         invariants.prove_budget(BUDGET.model_copy(update={"releases": dear, "lines": (line(USER),)}))
+
+
+def test_the_shipped_document_says_how_to_switch_adaptive_clipping_on() -> None:
+    """The commented lines, uncommented: everything is still proved, and the figure beside them is theirs."""
+    text = (loader.DOCUMENTS / "privacy_budget.yaml").read_text("utf-8")
+    switched = re.sub(r"(?m)^  # (clip_quantile: |  target_quantile: )", r"  \1", text)
+    adaptive = PrivacyBudgetPolicy.model_validate(yaml.safe_load(switched))
+    assert SHIPPED.releases.clip_quantile is None
+    assert adaptive.releases.clip_quantile is not None
+    invariants.prove_budget(adaptive)
+    cost = invariants.epsilon_of_rounds(adaptive, USER, adaptive.rounds_max)
+    assert f"then cost {math.ceil(cost * 1000) / 1000:g}." in text
+    assert adaptive.model_copy(update={"releases": SHIPPED.releases}) == SHIPPED
 
 
 def cohort(**changes: object) -> dict[str, Any]:

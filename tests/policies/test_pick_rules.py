@@ -88,8 +88,8 @@ def test_the_line_is_pure_local_and_replace_one_and_the_other_ledger_knows_nothi
 def test_four_draws_fit_and_a_fifth_does_not() -> None:
     own, release = picks.pick_budget(POLICY), picks.planned(picks.mechanism(RULES, 8))
     spent = [(release.purpose, release.use)] * 3
-    assert budget.over(own, spent, [release]) is None
-    found = budget.over(own, [*spent, *spent[:1]], [release])
+    assert budget.over(own, spent, [release], made={}) is None
+    found = budget.over(own, [*spent, *spent[:1]], [release], made={})
     assert found is not None
     assert (found.bound, found.epsilon_would_be, found.epsilon_max) == ("cap", 5.0, 4.0)
     assert epsilon([use for _, use in spent], 0.0) == 3.0

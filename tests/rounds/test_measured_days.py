@@ -14,17 +14,22 @@ import client.app
 from client.store.keys import DeviceId
 from client.store.placed import KeptDecision, Outcome, PlacedAd
 from common.errors import NotFound, PolicyError, TooFewSurvivors
+from common.measurement.layout import Cell
 from common.taxonomy import ConsentState, Dimension, FollowUp, LogKind, Metric, Purpose, ReleaseKind, Task
 from common.wire.documents import seal
 from common.wire.experiments import ExperimentArm, ExperimentDocument
+from policies.loader import load
 from server.campaigns.service import CatalogueService
 from server.experiments import repository
 from server.experiments.repository import StoredExperiment
 from server.migrations import migrate
+from server.rounds.accounting import PROTECTED, Costs
+from server.rounds.charges import ChargeBook
+from server.rounds.measuring import SCOPE, Measured
 from server.storage import open_database
 from server.transparency.keys import KeyRing, publish_first
 from server.transparency.service import TransparencyLog
-from tests.flower.nodes import DAY_S, World
+from tests.flower.nodes import COHORT, DAY_S, World
 from tests.rounds.secagg_world import QUIET, RELEASES, charged, identities, make, run_measurement, use_environment
 from tests.service.world import catalogue
 
@@ -203,3 +208,46 @@ def test_devices_that_saw_nothing_answer_like_any_other(world: World) -> None:
     found = run_measurement(world, task="measure")
     assert len(identities(world)) == found.devices
     assert np.isfinite([cell.value for cell in found.cells]).all()
+
+
+# ── more devices than one session holds ──────────────────────────────────────────────────────────────────────────────
+
+SMALL = COHORT | {"devices_min": 3, "devices_max": 4}
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The same eight devices, where a session holds four."""
+    made = make(tmp_path, releases=RELEASES | {"placement_counts": COUNTED}, cohort=SMALL)
+    use_environment(made, monkeypatch)
+    publish(made)
+    live(made)
+    yield made
+    client.app._WARM.close()
+
+
+def views(found: Measured) -> Cell:
+    return next(c for c in found.cells if (c.dimension, c.metric) == (Dimension.CAMPAIGN, Metric.VIEWS))
+
+
+def test_a_day_takes_as_many_sessions_as_it_has_devices_and_each_device_pays_for_one(crowded: World) -> None:
+    found = run_measurement(crowded, task="measure")
+    assert found.devices == 8
+    assert all(kinds == [ReleaseKind.PLACEMENT_COUNTS] for kinds in charged(crowded).values()), "one session each"
+    assert len(charged(crowded)) == 8
+    whole = views(found)
+    assert whole.value == pytest.approx(25, abs=6 * whole.stddev)
+    database = open_database(crowded.server.database_url)
+    sessions = ChargeBook(database, found.run_id).all()
+    database.close()
+    assert [(one.survivors, one.outcome) for one in sessions] == [(4, "released")] * 2
+    one_release = Costs(load(crowded.server.policies).policies.privacy_budget, PROTECTED).totals(sessions[:1], SCOPE)
+    assert found.lines == one_release, "and it is what the report says that it cost"
+    assert run_measurement(crowded, task="measure").cells == found.cells
+
+
+@pytest.mark.slow
+def test_one_session_alone_leaves_devices_out(crowded: World) -> None:
+    """The control: it is the second session that counts the others, and whose noise is added."""
+    found = run_measurement(crowded, task="measure", measure_sessions=1)
+    assert (found.devices, len([kinds for kinds in charged(crowded).values() if kinds])) == (4, 4)

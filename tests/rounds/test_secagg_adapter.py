@@ -5,7 +5,7 @@ Vectors are known to the test, so the sum is compared integer by integer: it is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -73,8 +73,8 @@ class Ledger:
         self.charged: list[bytes] = []
         self.stages_before: set[str] = set()
 
-    def barred(self, identities: Sequence[bytes]) -> Collection[bytes]:
-        return self._barred & set(identities)
+    def barred(self, identities: Sequence[bytes]) -> Mapping[bytes, str]:
+        return dict.fromkeys(self._barred & set(identities), "ReleasesExhausted")
 
     def charge(self, identities: Sequence[bytes]) -> Collection[bytes]:
         self.stages_before = {message.metadata.message_type for message in self.grid.sent}
@@ -201,7 +201,7 @@ def test_barred_devices_never_get_onto_the_roster(world: World) -> None:
     total = world.run()
     assert world.tally.roster == 18
     assert not set(names) & set(total.identities)
-    assert world.tally.refused["advertise/BudgetExhausted"] == 2
+    assert world.tally.refused["advertise/ReleasesExhausted"] == 2
     assert total.vector.tolist() == world.exact(total).tolist()
 
 

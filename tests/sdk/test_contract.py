@@ -15,9 +15,14 @@ from typing import Any, Final
 import pytest
 from jsonschema import Draft202012Validator
 
+from common.wire.messages import SlotRequest
+from common.wire.pick import Pick as WirePick
+from common.wire.pick import PrivatePick
 from reticent_client import answers, calls
-from reticent_client.calls import Again, Call, Signals, Slot
+from reticent_client.asked import Asked, DeviceMessage, Pick, Signals, Slot
+from reticent_client.calls import Again, Call
 from reticent_client.decode import fields
+from reticent_client.errors import UnexpectedAnswer
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCUMENT: Final[dict[str, Any]] = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))
@@ -33,9 +38,10 @@ CALLS: Final[tuple[Call[Any], ...]] = (
         tmax_ms=200,
         blocked_categories=["tea"],
         blocked_advertisers=["a"],
+        pick=Pick("default", 3, 1, 1.0, "0" * 64),
     ),
-    calls.decide([Slot("a")], handle=None, context={}, locale="en", signals=Signals(), tmax_ms=1),
-    calls.confirm("rft2." + "x" * 60, "click"),
+    calls.decide([Slot("a")], tmax_ms=1),
+    calls.confirm("rft3." + "x" * 60, "click"),
     calls.check(HANDLE, ["place.personalised"], SIGNALS),
     calls.record(HANDLE, "0" * 64, {"train.local": "given"}, locale="en", surface="settings", signals=SIGNALS),
     calls.withdraw(HANDLE, None),
@@ -114,6 +120,89 @@ def differences(kind: Any, schema: Mapping[str, Any], where: str) -> Iterator[st
         yield from differences(args[1], plain.get("additionalProperties", {}), f"{where}{{}}")
     elif plain.get("type") != PLAIN[kind]:
         yield f"{where}: {plain.get('type')} read as {kind.__name__}"
+
+
+@pytest.mark.parametrize(
+    ("call", "name"), [(call, "NoticeAnswer" if call.path.startswith("/v1/notices") else "") for call in CALLS], ids=str
+)
+def test_every_declared_field_of_an_answer_is_carried(call: Call[Any], name: str) -> None:
+    """An app must not have to read the service's JSON beside the client."""
+    schema = {"$ref": f"#/components/schemas/{name}"} if name else answer_schema(call)
+    assert list(left_out(call.answer, schema, call.answer.__name__)) == []
+
+
+def left_out(kind: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:  # noqa: ANN401 - any type
+    """Fields of the document that a type of the client does not have, however deep."""
+    origin, args, plain = typing.get_origin(kind), typing.get_args(kind), resolved(schema)
+    if origin in {types.UnionType, typing.Union}:
+        for one in schema.get("anyOf", []):
+            if one.get("type") != "null":
+                yield from left_out(next(arg for arg in args if arg is not types.NoneType), one, where)
+    elif dataclasses.is_dataclass(kind):
+        carried = fields(typing.cast("type", kind))
+        for name, declared in plain.get("properties", {}).items():
+            if name in carried:
+                yield from left_out(carried[name][0], declared, f"{where}.{name}")
+            else:
+                yield f"{where}.{name}"
+    elif origin is tuple:
+        yield from left_out(args[0], plain.get("items", {}), f"{where}[]")
+    elif origin is Mapping:
+        yield from left_out(args[1], plain.get("additionalProperties", {}), f"{where}{{}}")
+
+
+def test_a_field_left_out_is_caught() -> None:
+    """The control, at the top, in a list, and behind a null."""
+    schema = answer_schema(CALLS[0])
+
+    def without(kind: type, name: str, **instead: object) -> type:
+        kept = [(n, instead.get(n, hint)) for n, (hint, _) in fields(kind).items() if n != name]
+        return dataclasses.make_dataclass(kind.__name__, kept)
+
+    assert list(left_out(without(answers.Decision, "permit"), schema, "D")) == ["D.permit"]
+    creative = without(answers.Creative, "call_to_action")
+    position = without(answers.Position, "", creative=creative | None)
+    decision = without(answers.Decision, "", slots=tuple[position, ...])  # type: ignore[valid-type]
+    assert list(left_out(decision, schema, "D")) == ["D.slots[].creative.call_to_action"]
+    signal = without(answers.PrivacySignal, "signals")
+    decision = without(answers.Decision, "", privacy_signal=signal)
+    assert list(left_out(decision, schema, "D")) == ["D.privacy_signal.signals"]
+
+
+def test_everything_that_a_decision_takes_can_be_said() -> None:
+    """``kind`` is for a device's own message."""
+    taken = resolved(operation(CALLS[0])["requestBody"]["content"]["application/json"]["schema"])["properties"]
+    assert set(CALLS[0].body or {}) == set(taken) - {"kind"}
+    assert set(Asked.__optional_keys__) - {"tmax_ms"} == set(taken) - {"kind", "tmax", "slots"}
+
+
+def test_what_has_no_meaning_is_not_dropped_silently() -> None:
+    with pytest.raises(TypeError, match="signal"):
+        calls.decide([Slot("a")], signal=Signals(gpc=True))  # type: ignore[call-arg]
+
+
+def test_a_devices_message_is_read_and_its_pick_handed_on_as_it_is() -> None:
+    message = PrivatePick(
+        handle=HANDLE,
+        slots=(SlotRequest(slot_id="top", count=2),),
+        context={"page": "recipes"},
+        locale="zh-CN",
+        pick=WirePick(slot_group="default", epoch=7, index=3, epsilon=1.0, list_hash="a" * 64),
+    )
+    read = DeviceMessage.read(message.model_dump_json())
+    assert (read.handle, read.slots, read.context, read.locale) == (
+        HANDLE,
+        (Slot("top", 2),),
+        {"page": "recipes"},
+        "zh-CN",
+    )
+    assert read.pick.told() == message.pick.model_dump()
+    assert DeviceMessage.read(message.model_dump(mode="json")) == read
+    assert HANDLE not in repr(read)
+    assert "index" not in repr(read)
+    for broken in ("", "[]", b"{}", '{"handle": "h"}', message.model_dump_json().replace('"index":3', '"index":"3"')):
+        with pytest.raises(UnexpectedAnswer):
+            DeviceMessage.read(broken)
 
 
 def _of_object(kind: type, schema: Mapping[str, Any], where: str) -> Iterator[str]:

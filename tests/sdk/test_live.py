@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
-from reticent_client import AsyncClient, Client, Patience, Problem, Signals, Slot, Unreachable
+from reticent_client import AsyncClient, Client, Patience, Pick, Problem, Signals, Slot, Unreachable
 from tests.sdk.conftest import Live
 
 IN_NO_HURRY = 20_000
@@ -57,6 +58,34 @@ def test_consent_from_the_notice_to_the_withdrawal(client: Client, live: Live) -
     assert client.withdraw(handle).stops["placement"]
     after = client.decide([Slot("top")], handle=handle, tmax_ms=IN_NO_HURRY)
     assert (after.mode, after.slots[0].reason) == ("contextual", "consent-withdrawn")
+
+
+def test_a_devices_pick_leads_to_a_choice_and_a_made_up_one_to_none(client: Client, live: Live) -> None:
+    handle, notice = live.enrol(), client.notice()
+    given = {"train.local": "given", "place.personalised": "given"}
+    client.record(handle, given, notice=notice, surface="settings")  # type: ignore[arg-type]
+    stored, listed = live.services.picks.lists.current("default")
+    pick = Pick("default", listed.epoch, 2, listed.epsilon, stored.digest)
+    picked = client.decide([Slot("top")], handle=handle, pick=pick, tmax_ms=IN_NO_HURRY)
+    assert (picked.mode, picked.slots[0].reason, bool(picked.slots[0].tokens)) == ("private_pick", None, True)
+    again = client.decide([Slot("top")], handle=handle, pick=pick, tmax_ms=IN_NO_HURRY)
+    assert again.mode == "private_pick"
+    other = client.decide([Slot("top")], handle=handle, pick=replace(pick, index=3), tmax_ms=IN_NO_HURRY)
+    assert (other.mode, other.slots[0].reason) == ("contextual", "pick-redrawn")
+    old = client.decide([Slot("top")], handle=handle, pick=replace(pick, epoch=1), tmax_ms=IN_NO_HURRY)
+    assert (old.mode, old.slots[0].reason) == ("contextual", "pick-outdated")
+
+
+def test_the_words_of_the_button_and_each_signal_arrive(client: Client) -> None:
+    decision = client.decide([Slot("top")], signals=Signals(us_privacy="1YYN"), tmax_ms=IN_NO_HURRY)
+    creative = decision.shown[0].creative
+    assert creative is not None
+    assert creative.call_to_action in creative.html
+    (finding,) = decision.privacy_signal.signals
+    assert (finding.signal, finding.opposes["place.personalised"]) == ("us_privacy", "sale-opt-out")
+    notice = client.notice("zh-CN", jurisdiction="CN")
+    assert {purpose.id for purpose in notice.purposes} >= {"train.local", "place.personalised"}
+    assert (notice.digest in notice.accepted, notice.terms is not None) == (True, True)
 
 
 def test_a_wrong_key_is_said(live: Live) -> None:

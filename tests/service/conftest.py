@@ -14,7 +14,9 @@ from server.api.services import build_services, initialise
 from server.settings import Settings
 from server.storage import open_database
 from tests.service import postgres
-from tests.service.world import Clock, World
+from tests.service.bidding import sell
+from tests.service.campaigning import Agency
+from tests.service.world import Clock, World, register_model
 
 UNHURRIED = " ".join(f"{role.value}=100000000/60" for role in Role)  # test_access has limits of its own
 
@@ -63,9 +65,13 @@ def _furnish(settings: Settings) -> None:
 
 
 def _create(socket_folder: str, name: str, template: str = "template1") -> None:
+    _administer(socket_folder, f"CREATE DATABASE {name} TEMPLATE {template}")
+
+
+def _administer(socket_folder: str, command: str) -> None:
     admin = open_database(postgres.url(socket_folder, "postgres"))
     with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        connection.execute(text(command))
     admin.close()
 
 
@@ -76,8 +82,10 @@ def settings(blank: Path, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def world(settings: Settings) -> Iterator[World]:
-    """An empty installation on SQLite."""
+def world(request: pytest.FixtureRequest, settings: Settings) -> Iterator[World]:
+    """An empty installation on SQLite; for ``furnished`` one with everything in it."""
+    if "furnished" in request.fixturenames:
+        _stocked(settings, request.getfixturevalue("stocked"))
     clock = Clock()
     world = World(build_services(settings, clock=clock), clock)
     yield world
@@ -86,25 +94,28 @@ def world(settings: Settings) -> Iterator[World]:
 
 @pytest.fixture
 def furnished(world: World) -> World:
-    world.furnish()
+    """With a model and a catalogue."""
     return world
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
     """An installation on each kind of database: for ``any_world`` with everything in it, else an empty database."""
     stock = "any_world" in request.fixturenames
     if request.param == "sqlite":
-        return _stocked(settings, request.getfixturevalue("stocked")) if stock else settings
+        yield _stocked(settings, request.getfixturevalue("stocked")) if stock else settings
+        return
     socket: str = request.getfixturevalue("socket_folder")
     name = f"t{uuid4().hex}"
     found = replace(settings, database_url=postgres.url(socket, name))
-    if not stock:
+    if stock:
+        folder, template = request.getfixturevalue("stocked_database")
+        _create(socket, name, template)
+        yield _stocked(found, folder)
+    else:
         _create(socket, name)
-        return found
-    folder, template = request.getfixturevalue("stocked_database")
-    _create(socket, name, template)
-    return _stocked(found, folder)
+        yield found
+    _administer(socket, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _stocked(settings: Settings, folder: Path) -> Settings:
@@ -121,3 +132,28 @@ def any_world(any_settings: Settings) -> Iterator[World]:
     world = World(build_services(any_settings, clock=clock), clock)
     yield world
     world.close()
+
+
+@pytest.fixture
+def agency(world: World) -> Agency:
+    register_model(world.services)
+    return Agency(world)
+
+
+@pytest.fixture(scope="module")
+def shop(stocked: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """With a model, and a catalogue that is paid for. Shared: nobody changes what is in force here."""
+    folder, clock = tmp_path_factory.mktemp("shop") / "state", Clock()
+    shutil.copytree(stocked, folder)
+    settings = replace(Settings.at(folder), rate_limits=UNHURRIED)
+    world = World(build_services(settings, clock=clock), clock)
+    sell(world)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def own_shop(furnished: World) -> World:
+    """The same for one test alone."""
+    sell(furnished)
+    return furnished

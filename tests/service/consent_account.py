@@ -16,6 +16,7 @@ from sqlalchemy import event
 
 from common.crypto.signing import PublicKey, SigningKey
 from common.taxonomy import AgeBand, Purpose
+from policies.loader import DOCUMENTS
 from policies.notices import NoticeDocument
 from server.api.services import Services, build_services
 from server.settings import Settings
@@ -31,15 +32,18 @@ NEEDED = {
 }
 PLACES = ("DE", "US-CA", "FR")
 REASK_DAYS = {"DE": 0, "US-CA": 365, "FR": 180}
+SHIPPED = max(int(path.stem) for path in (DOCUMENTS / "notice").glob("*.yaml"))
 KEYS = tuple(SigningKey(bytes([number]) * 32).public for number in range(1, 5))
 
 
 def words(version: int, *, material: bool) -> NoticeDocument:
+    """A notice; 1 is the version that the package ships last, 2 the next one."""
     texts = {
         "en": {"title": "Notice", "text": f"Text {version}"},
         "zh-CN": {"title": "告知", "text": f"文本 {version}"},
     }
-    return NoticeDocument.model_validate({"version": version, "material": material, "texts": texts})
+    number = SHIPPED - 1 + version
+    return NoticeDocument.model_validate({"version": number, "material": material, "texts": texts})
 
 
 @contextmanager

@@ -14,15 +14,9 @@ from server.campaigns.archive_answers import AdEntry
 from server.campaigns.crowd import CROWD_MIN
 from server.words import catalogue as words_of
 from tests.service.campaigning import DAY_S, Agency, campaign_body, creative_body
-from tests.service.world import World, register_model
+from tests.service.world import World
 
 PAGES = Path(archive.__file__).parent / "pages"
-
-
-@pytest.fixture
-def agency(world: World) -> Agency:
-    register_model(world.services)
-    return Agency(world)
 
 
 def found(world: World, **query: object) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def test_other_kinds_of_token_lead_nowhere(furnished: World, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["x", "rft2.a.c1." + "A" * 43, "https:%2F%2Fevil.example", "%0d%0aLocation:%20https:%2F%2Fevil.example", "é" * 9],
+    ["x", "rft3.a.1.c" + "A" * 20, "https:%2F%2Fevil.example", "%0d%0aLocation:%20https:%2F%2Fevil.example", "é" * 9],
 )
 def test_what_is_no_token_leads_nowhere(furnished: World, token: str) -> None:
     assert follow(furnished, token) in {(403, None), (404, None)}  # with a slash in it, it is no path of ours

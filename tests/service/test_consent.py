@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -12,19 +15,26 @@ from common.crypto.signing import key_ring
 from common.taxonomy import ConsentState, Purpose, Role
 from common.wire.documents import open_document
 from common.wire.messages import ConsentReceipt
-from policies.notices import NoticeDocument
-from server.settings import DATABASE_FILE
-from tests.service.world import APP, World, bearer
+from policies.loader import DOCUMENTS
+from policies.notices import NoticeDocument, read_notices
+from server.api import services as services_module
+from server.api.services import initialise
+from server.settings import DATABASE_FILE, Settings
+from tests.service.conftest import UNHURRIED
+from tests.service.world import APP, Clock, World, bearer
 
 DAY = 86_400
+SHIPPED = max(int(path.stem) for path in (DOCUMENTS / "notice").glob("*.yaml"))
 
 
 def words(version: int, *, material: bool) -> NoticeDocument:
+    """A notice; 1 is the version that the package ships last, 2 the next one."""
     texts = {
         "en": {"title": "Notice", "text": f"Text {version}"},
         "zh-CN": {"title": "告知", "text": f"文本 {version}"},
     }
-    return NoticeDocument.model_validate({"version": version, "material": material, "texts": texts})
+    number = SHIPPED - 1 + version
+    return NoticeDocument.model_validate({"version": number, "material": material, "texts": texts})
 
 
 def states(world: World, headers: dict[str, str]) -> dict[str, tuple[str, bool, str | None]]:
@@ -107,6 +117,37 @@ def test_material_notice_supersedes_and_editorial_one_does_not(any_world: World)
     assert not states(any_world, device.headers)["train.local"][1]
     assert any_world.change(device).status_code == 201
     assert states(any_world, device.headers)["train.local"][1]
+
+
+NAMED = {"en": ("group", "by lot", "one answer"), "zh-CN": ("群组", "抽签", "每周一次")}
+
+
+def test_the_shipped_notice_names_what_takes_part_in_counts_and_asks_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation under version 1: with version 2 its grants end, for people were not told of all of this."""
+    first, clock = tmp_path / "notice", Clock()
+    first.mkdir()
+    shutil.copy(DOCUMENTS / "notice" / "1.yaml", first)
+    monkeypatch.setattr(services_module, "notice_directory", lambda _settings: first)
+    settings = replace(Settings.at(tmp_path / "state"), rate_limits=UNHURRIED)
+    world = World(initialise(settings, clock=clock), clock)
+    device, old = world.consenting(), world.notice()
+    assert states(world, device.headers)["measure.aggregate"][:2] == ("given", True)
+    monkeypatch.undo()
+    initialise(settings, clock=clock)
+    for locale, named in NAMED.items():
+        now = world.http.get("/v1/notices/current", params={"locale": locale}).json()
+        (before,) = (
+            one for one in read_notices(world.services.policies.policies.purposes)[0][1] if one.locale == locale
+        )
+        assert (now["version"], old in now["accepted"]) == (2, False)
+        assert all(word in now["text"] for word in named)
+        assert not any(word in before.text for word in named), "the control: version 1 did not say so"
+    assert states(world, device.headers)["measure.aggregate"] == ("superseded", False, "notice-superseded")
+    assert world.change(device).status_code == 201
+    assert states(world, device.headers)["train.local"][:2] == ("given", True)
+    world.close()
 
 
 def test_notice_versions_only_grow_and_texts_never_change(world: World) -> None:

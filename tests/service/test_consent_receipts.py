@@ -22,7 +22,7 @@ from common.wire.documents import RECEIPT_TYP, open_document
 from common.wire.messages import ConsentReceipt, ConsentStanding, ConsentWithdrawal
 from policies.consent import Permit
 from tests.service.consenting import DAY, agreeing, enrolled, events, opened
-from tests.service.test_consent import words
+from tests.service.test_consent import SHIPPED, words
 from tests.service.world import Device, World
 
 # ── receipts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,7 +40,7 @@ def test_a_receipt_states_what_ts_27560_asks_for(any_world: World) -> None:
     for stated in (record.storage_location, record.retention, record.withdrawal_method, record.purpose_title):
         assert stated
     assert (record.notice_version, record.method.value, record.entity, record.ui_surface) == (
-        1, "api", Role.DEVICE, "settings/privacy",
+        SHIPPED, "api", Role.DEVICE, "settings/privacy",
     )  # fmt: skip
     assert record.policy_digest == any_world.services.policies.digests["purposes"]
     assert receipt.valid_until == receipt.event_time + 180 * DAY
@@ -156,7 +156,7 @@ def test_rates_count_people_by_how_they_stand_now(any_world: World) -> None:
     rates = {(r.purpose, r.jurisdiction): r for r in any_world.services.consent.rates()}
     here = rates[Purpose.TRAIN_LOCAL, "FR"]
     assert here.states == {ConsentState.GIVEN: 1, ConsentState.EXPIRED: 1, ConsentState.REFUSED: 1}
-    assert (here.asked, here.notice_version, here.given_share) == (3, 1, pytest.approx(1 / 3))
+    assert (here.asked, here.notice_version, here.given_share) == (3, SHIPPED, pytest.approx(1 / 3))
     assert rates[Purpose.PLACE_PERSONALISED, "FR"].asked == 2
     assert rates[Purpose.TRAIN_LOCAL, "US-CA"].states == {ConsentState.GIVEN: 1}
     any_world.services.notices.publish(words(2, material=True))

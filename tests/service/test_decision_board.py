@@ -1,4 +1,4 @@
-"""g made ready gives g's own answers: random catalogues, policies, ties, pacing, floors and blocks."""
+"""g made ready gives g's own answers: random catalogues, policies, ties, pacing, floors, least bids and blocks."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ SLOTS = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(
     st.lists(SCORES, min_size=21, max_size=21),
     st.integers(0, 1000),
     st.sampled_from([frozenset(), frozenset({"Toys"})]),
+    st.just({}) | st.dictionaries(st.sampled_from(["s0", "s1"]), st.sampled_from([0, 1, 1_000_001, 3_000_000])),
 )
 def test_board_is_g(
     catalogue: list[Creative],
@@ -98,6 +99,7 @@ def test_board_is_g(
     scores: list[float],
     salt: int,
     blocked: frozenset[str],
+    least_bids: dict[str, int],
 ) -> None:
     def score(candidates: Sequence[Creative]) -> list[float]:
         return [scores[int(candidate.creative_id[1:])] for candidate in candidates]
@@ -105,12 +107,14 @@ def test_board_is_g(
     def told(**more: object) -> Inputs:
         return assemble.inputs(catalogue, now=100.0, blocked_categories=blocked, context={"page": "home"}, **more)
 
-    expected = g(policy, catalogue, score, slots, salt=f"dec{salt}", inputs=told(pacing=pacing, floors=floors))
+    inputs = told(pacing=pacing, floors=floors, least_bids=least_bids)
+    expected = g(policy, catalogue, score, slots, salt=f"dec{salt}", inputs=inputs)
     ready = board(policy, catalogue, score, told())
-    assert ready.decide(slots, salt=f"dec{salt}", pacing=pacing, floors=floors) == expected
-    shape = ready.shape(slots, pacing)
+    assert ready.decide(slots, salt=f"dec{salt}", pacing=pacing, floors=floors, least_bids=least_bids) == expected
+    shape = ready.shape(slots, salt=f"dec{salt}", pacing=pacing)
     if shape is not None:
         assert shape.placements == g(policy, catalogue, score, slots, salt=f"dec{salt}", inputs=told(pacing=pacing))
+        assert ready.shape(slots, salt=f"dec{salt}", pacing=pacing) is shape
 
 
 def test_a_board_ends_where_a_creative_begins_or_ends() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,14 +12,13 @@ import pytest
 from sqlalchemy import text
 
 from common.crypto.signing import key_ring
-from common.taxonomy import ControlScope, Purpose, RefusalReason, Role
+from common.taxonomy import ControlScope, Purpose, Role
 from common.wire.documents import open_document
 from common.wire.messages import PlacementPermit
-from policies.consent import Refusal
 from server.access.principal import Principal
 from server.api.door import Service
 from server.api.services import build_services
-from server.decisions.journal import Entry, Outcome
+from server.decisions.committing import Outcome
 from server.decisions.request import DecisionRequest
 from server.decisions.schemas import DecisionAnswer
 from server.decisions.seen import Remembered
@@ -231,8 +229,9 @@ def test_many_at_once_share_commits(any_world: World, monkeypatch: pytest.Monkey
     key, journal = any_world.key(Role.APP_BACKEND), any_world.services.decisions.journal
     ask(any_world, {"slots": SLOTS}, key)
     sizes: list[int] = []
-    commit = journal._commit
-    monkeypatch.setattr(journal, "_commit", lambda batch: (sizes.append(len(batch)), commit(batch))[1])
+    committer = journal._committer
+    commit = committer.commit
+    monkeypatch.setattr(committer, "commit", lambda batch: (sizes.append(len(batch)), commit(batch))[1])
     calls: list[tuple[str, str, dict[str, object]]] = [
         ("POST", "/v1/decisions", {"json": {"slots": SLOTS}, "headers": key})
     ] * 40
@@ -248,22 +247,21 @@ def test_a_row_that_fits_no_table_takes_no_other_with_it(any_world: World) -> No
     slots = decisions.decide(DecisionRequest(None, _slots()), caller).slots
     made = [decisions.ready(DecisionRequest(None, _slots()), caller) for _ in range(3)]
     entries = [decisions.entry(one) for one in made if one is not None]
-    rows = entries[1].rows(Refusal(Purpose.PLACE_PERSONALISED, RefusalReason.NO_CONSENT))
-    entries[1].rows = lambda _verdict: [(None, *rows[0][1:])]  # type: ignore[list-item]
-    for entry in entries:
-        entry.waiting = threading.Event()
-    decisions.journal._commit(entries)
+    entries[1].ask.decided_at = 2**70
+    decisions.journal._committer.commit(entries)
     assert [entry.outcome for entry in entries] == [Outcome.RECORDED, Outcome.UNAVAILABLE, Outcome.RECORDED]
     assert len(slots) == 1
     assert sum(decisions.tally().values()) == 3
 
 
-def test_an_entry_whose_judge_fails_lets_nobody_wait(furnished: World) -> None:
-    def broken(_seen: object) -> None:
+def test_an_entry_whose_judge_fails_lets_nobody_wait(furnished: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    entry = Entry(None, None, broken, lambda _verdict: [])
-    assert furnished.services.decisions.journal.record(entry, 30)
+    decisions, caller = furnished.services.decisions, Principal(Role.APP_BACKEND)
+    entry = decisions.entry(decisions.decided(DecisionRequest(None, _slots()), caller))
+    monkeypatch.setattr(decisions.journal._committer._judge, "verdict", broken)
+    assert decisions.journal.record(entry, 30)
     assert entry.outcome is Outcome.UNAVAILABLE
 
 

@@ -16,7 +16,7 @@ from common.wire.documents import open_document, seal
 from common.wire.messages import PlacementPermit, SlotRequest
 from server.decisions.permits import PermitForm
 from server.decisions.repository import PositionKey
-from server.decisions.tokens import TokenMint, creative_mark
+from server.decisions.tokens import FollowUpToken, TokenMint, creative_mark
 
 KEY = SigningKey(b"k" * 32)
 PERMIT = PlacementPermit(
@@ -47,9 +47,11 @@ def test_signing_what_is_canonical_already() -> None:
 
 def test_tokens_as_json() -> None:
     mint, key = TokenMint(b"p" * 32), PositionKey("dec_1", "home.top:1", 2)
-    wanted = [(kind, 1_800_000_000 + number) for number, kind in enumerate(FollowUp)]
-    made = mint.issue_json(key, creative_mark("c 1"), wanted)
-    assert json.loads(made) == mint.issue_all(key, creative_mark("c 1"), wanted)
+    issued = mint.issue_all(key, creative_mark("c 1"), 1_800_000_000)
+    assert json.loads(mint.issue_json(key, creative_mark("c 1"), 1_800_000_000)) == issued
+    assert len({text[-20:] for text in issued.values()}) == len(FollowUp)
+    for kind, text in issued.items():
+        assert mint.read(text) == FollowUpToken(key, creative_mark("c 1"), kind, 1_800_000_000)
 
 
 @pytest.mark.parametrize(

@@ -92,18 +92,19 @@ def test_clocks_that_disagree_lose_nothing_and_open_no_window(furnished: World) 
 
 
 def test_tokens_are_not_to_be_swapped(furnished: World) -> None:
-    """A tag holds for one kind, expiry, position and creative; parts of two genuine tokens make none."""
+    """A tag holds for one kind, moment, position and creative; parts of two genuine tokens make none."""
     first, second = tokens(furnished), tokens(furnished)
     for kind, token in first.items():
-        prefix, position, expiry, tag = token.split(".")
+        prefix, position, moment, tag = token.split(".")
         _, other_position, _, other_tag = second[kind].split(".")
         for swapped in (
-            f"{prefix}.{other_position}.{expiry}.{tag}",
-            f"{prefix}.{position}.{expiry}.{other_tag}",
-            f"{prefix}.{position}.{expiry}9.{tag}",
-            f"{prefix}.{position}.{expiry[0]}0{expiry[1:]}.{tag}",
-            f"{prefix}.{position}=.{expiry}.{tag}",
-            f"rft1.{position}.{expiry}.{tag}",
+            f"{prefix}.{other_position}.{moment}.{tag}",
+            f"{prefix}.{position}.{moment}.{other_tag}",
+            f"{prefix}.{position}.{moment}9.{tag}",
+            f"{prefix}.{position}.{moment[0]}0{moment[1:]}.{tag}",
+            f"{prefix}.{position}=.{moment}.{tag}",
+            f"rft2.{position}.{moment}.{tag}",
+            *(f"{prefix}.{position}.{moment}.{letter}{tag[1:]}" for letter in "civx" if letter != tag[0]),
             f"{token}\n",
             token.replace(".", ".."),
         ):

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from common.taxonomy import Role
 from common.wire.messages import ConsentWithdrawal
-from server.decisions import journal
+from server.decisions import committing
 from server.decisions.cursor import Cursor
 from server.decisions.seen import Seen
 from server.settings import Settings
@@ -29,16 +29,16 @@ def test_a_decision_sees_a_withdrawal_whatever_the_database_would_rather(
         connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"))
     admin.close()
     services.database.engine.dispose()
-    real, read = journal.read_postgresql, list[int]()
+    real, read = committing.read_postgresql, list[int]()
 
     def withdrawn_meanwhile(cursor: Cursor, handles: Sequence[str], keys: Sequence[str], now: int) -> Seen:
-        monkeypatch.setattr(journal, "read_postgresql", real)
+        monkeypatch.setattr(committing, "read_postgresql", real)
         read.extend(cursor.execute("SELECT count(*) FROM subject").fetchone())  # a snapshot would be taken now
         services.consent.withdraw(ConsentWithdrawal(handle=device.handle, purposes="all"), Role.DEVICE)
         return real(cursor, handles, keys, now)
 
     assert any_world.decide(device.handle, device.headers)["mode"] == "on_device"
-    monkeypatch.setattr(journal, "read_postgresql", withdrawn_meanwhile)
+    monkeypatch.setattr(committing, "read_postgresql", withdrawn_meanwhile)
     answer = any_world.decide(device.handle, device.headers)
     assert read == [1]
     assert answer["mode"] == "contextual"

@@ -125,7 +125,7 @@ def test_caps_by_two_officers(charged: World, officers: tuple[dict[str, str], di
     assert [cap["state"] for cap in found["caps"]] == ["in_force", "replaced"]  # type: ignore[union-attr]
     assert propose(10.5)["title"] == "OutOfRange"
     assert propose(float("1e4"))["status"] == 422
-    assert propose(1.0, bound="place.personalised")["title"] == "OutOfRange"
+    assert propose(1.0, bound="train.local")["title"] == "OutOfRange"
     rejected = propose(9.0)
     assert charged.http.post(f"/v1/ledger/caps/{rejected['id']}/reject", headers=ana).json()["state"] == "rejected"
     assert charged.http.post("/v1/ledger/caps/999/approve", headers=bo).status_code == 404

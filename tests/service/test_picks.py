@@ -8,14 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from common.crypto.signing import canonical
 from common.errors import NotFound
 from common.taxonomy import LogKind, RefusalReason
 from common.wire.documents import open_document
+from common.wire.messages import Creative
 from common.wire.pick import CandidateList, Pick
 from policies import picks
 from server.decisions.picks import informed, read_pick
 from server.picks import repository
 from server.picks.service import PickClaim
+from tests.service.test_changes import OTHER, OWN, arms, promoted, started
 from tests.service.world import Device, World, catalogue, items, register_model
 
 DAY = 86_400
@@ -121,6 +124,71 @@ def test_the_list_takes_the_best_of_each_category_in_turn(world: World) -> None:
 # ── what is taken as a pick ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def paid_for(count: int = 12) -> list[Creative]:
+    """Of two advertisers, each offering more than the one before."""
+    return [
+        creative.model_copy(
+            update={"bid_micros": (1 + index) * 100_000, "advertiser": "Loud" if index % 2 else creative.advertiser}
+        )
+        for index, creative in enumerate(catalogue(count).creatives)
+    ]
+
+
+BY_VALUE = OTHER.replace("eligibility:\n", "score: {kind: value}\neligibility:\n  denied_advertisers: [Loud]\n", 1)
+"""Promoted: without the loud one, by what is paid, and with a pool of one, which is no reason for a list of one."""
+
+
+def test_a_promotion_makes_the_next_list_and_leaves_this_one_as_it_is(furnished: World) -> None:
+    """The list is of the policy in force when it was made: not of the installation's file, and not of a later one."""
+    world = furnished
+    world.services.catalogues.publish(paid_for())
+    first, now = world.http.get(LIST), fetched(world)
+    pick = pick_of(now)
+    assert "Loud" in {one.advertiser for one in now.candidates}
+    assert promoted(world, BY_VALUE).status_code == 200
+    assert world.http.get(LIST).content == first.content
+    assert world.services.picks.offered(pick) == now
+    assert (now.ordered_by, _again(world).picks.lists.current("default")[1]) == ("response", now)
+    world.clock.now = now.ends_at
+    later = fetched(world)
+    assert (later.ordered_by, "Loud" in {one.advertiser for one in later.candidates}) == ("value", False)
+    assert world.services.picks.offered(pick) is RefusalReason.PICK_OUTDATED
+    back = world.services.placement.rollback(None, person="wei", actor="admin", reason="no better")
+    assert back.policy.score.kind == "response"
+    assert fetched(world) == later  # likewise for a rollback
+
+
+def test_what_a_pick_means_stays_for_the_epoch(furnished: World) -> None:
+    """Devices drew by the list's rule: a rule put in force later must not change what their answers are taken for."""
+    world = furnished
+    world.services.catalogues.publish(paid_for(8))
+    listed, contextual = fetched(world), [0.05] * 8
+    before = world.services.picks.scores(listed, pick_of(listed, 2), listed.candidates, contextual)
+    assert promoted(world, BY_VALUE).status_code == 200
+    assert world.services.picks.scores(listed, pick_of(listed, 2), listed.candidates, contextual) == before
+    by_value = listed.model_copy(update={"ordered_by": "value"})
+    control = world.services.picks.scores(by_value, pick_of(by_value, 2), listed.candidates, contextual)
+    assert control != before, "the rule does make a difference"
+
+
+def test_the_list_is_the_same_for_every_arm_of_an_experiment(furnished: World) -> None:
+    world = furnished
+    world.services.catalogues.publish(paid_for())
+    assert started(world, arms=arms(OWN, BY_VALUE)).status_code == 200
+    found = {world.http.get(LIST, headers=world.consenting().headers).content for _ in range(4)}
+    assert len(found) == 1
+    listed = fetched(world)
+    assert (listed.ordered_by, "Loud" in {one.advertiser for one in listed.candidates}) == ("response", True)
+
+
+def test_lists_that_say_no_rule_keep_their_digest(furnished: World) -> None:
+    listed = fetched(furnished)
+    unsaid = canonical(listed.model_dump_json(exclude={"ordered_by"}).encode())
+    assert CandidateList.model_validate_json(unsaid) == listed
+    assert listed.digest == hashlib.sha256(unsaid).hexdigest()
+    assert listed.model_copy(update={"ordered_by": "value"}).digest != listed.digest
+
+
 def test_a_pick_is_of_the_list_in_force_and_of_nothing_else(furnished: World) -> None:
     listed, service = fetched(furnished), furnished.services.picks
     assert service.offered(pick_of(listed)) == listed
@@ -171,8 +239,7 @@ def test_g_learns_of_the_candidates_and_nothing_of_the_others(furnished: World) 
     assert told_scores[8:] == contextual[8:]
     assert told_scores.index(max(told_scores)) == 2
     assert all(y < 0.05 for i, y in enumerate(told_scores[:8]) if i != 2)
-    policy = furnished.services.policies.policies.placement
-    assert informed(listed, pick_of(listed, 2), [], [], policy=policy, spread=0.8) == []
+    assert informed(listed, pick_of(listed, 2), [], [], spread=0.8) == []
 
 
 # ── the mirror ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from client.placement import NOTHING_OWN, inputs_of
 from common.taxonomy import Role
 from common.wire.documents import open_document
@@ -13,13 +11,7 @@ from policies.loader import load
 from policies.placement.surfaces import NO_RULES, rules_of
 from tests.placement.test_device import HELD, PERMIT
 from tests.service.campaigning import Agency
-from tests.service.world import World, catalogue, register_model
-
-
-@pytest.fixture
-def agency(world: World) -> Agency:
-    register_model(world.services)
-    return Agency(world)
+from tests.service.world import World, catalogue
 
 
 def offer(agency: Agency, slot_id: str = "top", **terms: object) -> dict[str, object]:

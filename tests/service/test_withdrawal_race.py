@@ -74,6 +74,8 @@ def people_who_change_their_mind(running: Served, until: int) -> Counter[str]:
 def test_no_answer_after_a_withdrawal_is_stale(any_settings: Settings) -> None:
     with served(any_settings, *furnish(any_settings)) as running:
         found = people_who_change_their_mind(running, ANSWERS_MIN)
+        # Who commits: the sequencer for all workers, or each of them.
+        assert any_settings.sequencer_socket.exists() is any_settings.database_url.startswith("sqlite")
     assert found["answers"] >= ANSWERS_MIN
     assert found["granted"] >= ANSWERS_MIN // ASKED  # grants are seen at once, so withdrawals have something to end
     assert found["stale"] == 0, dict(found)

@@ -37,6 +37,7 @@ class Case:
     memory_bytes_max: int = MEMORY_BYTES_MAX
     private: bool = True
     duplicates: bool = False
+    hidden: int = 6
     seed: int = 0
 
     @property
@@ -45,7 +46,9 @@ class Case:
 
     @property
     def model(self) -> ModelSpec:
-        return make_model(self.spec, self.family, contextual_weight=self.weight, wide_scale=0.7)
+        return make_model(
+            self.spec, self.family, contextual_weight=self.weight, wide_scale=0.7, hidden_width=self.hidden
+        )
 
     @property
     def parameters(self) -> RecordDpParameters:

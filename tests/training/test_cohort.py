@@ -7,11 +7,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from client.training import ghost
-from client.training.cohort import Cohort
+from client.training.cohort import NOISE_PIECE, Cohort
 from client.training.local import MEMORY_BYTES_MAX
 from client.training.packing import Pack, Walk
 from common.errors import PolicyError
 from common.model.network import build_network
+from common.privacy.gaussians import Floats
 from common.privacy.randomness import SimulationNoise
 from common.taxonomy import ModelFamily
 from tests.training.cohorts import Case, Inner, behind_each_other, check_equal, cohort_of, together
@@ -31,6 +32,7 @@ cases = st.builds(
     memory_bytes_max=st.sampled_from([1, MEMORY_BYTES_MAX]),
     private=st.booleans(),
     duplicates=st.booleans(),
+    hidden=st.sampled_from([6, 17]),
     seed=st.integers(0, 10_000),
 )
 
@@ -42,6 +44,7 @@ cases = st.builds(
 @example(Case(duplicates=True, steps=3, rate=0.5, piece=2))
 @example(Case(family=ModelFamily.LOGISTIC, duplicates=True, weight=0.0))
 @example(Case(private=False, steps=3, rate=0.5))
+@example(Case(private=False, steps=3, rate=0.5, hidden=18))  # columns that stand for no unit
 @example(Case(sizes=(40,), steps=2, memory_bytes_max=1, piece=7))
 @given(case=cases)
 def test_a_cohort_equals_opacus_and_torch_device_by_device(case: Case) -> None:
@@ -87,10 +90,9 @@ class Recording(SimulationNoise):
         super().__init__(seed)
         self.gaussians: list[np.ndarray] = []
 
-    def gaussian(self, shape: int | tuple[int, ...]) -> np.ndarray:
-        drawn = super().gaussian(shape)
-        self.gaussians.append(drawn)
-        return drawn
+    def gaussian_into(self, result: Floats, scale: float) -> None:
+        super().gaussian_into(result, scale)
+        self.gaussians.append(result.copy())
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -110,6 +112,13 @@ def test_every_device_has_noise_of_its_own(steps: int) -> None:
     # 0.4 of 0 with probability above 1 - 1e-8; noise shared by two devices gives 1.
     assert noise.shape[1] > 300
     assert np.abs(correlations - np.eye(40)).max() < 0.4
+
+
+def test_noise_of_a_device_alone_goes_on_across_pieces() -> None:
+    """Two steps, d above one piece: every weight gets draws of its own, those that Opacus would add."""
+    case = Case(fields=4, numbers=30, sizes=(6,), steps=2, rate=0.5, hidden=1000)
+    assert case.start.size > NOISE_PIECE
+    check_equal(case)
 
 
 def test_groups_and_memory_do_not_change_what_a_device_gets() -> None:

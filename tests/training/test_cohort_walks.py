@@ -68,6 +68,7 @@ cases = st.builds(
     memory_bytes_max=st.sampled_from([1, 1 << 28]),
     private=st.just(False),
     duplicates=st.booleans(),
+    hidden=st.sampled_from([6, 17]),
     seed=st.integers(0, 10_000),
 )
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import kstest
 
-from common.privacy.gaussians import BLOCK, gaussians
+from common.privacy.gaussians import BLOCK, fill, gaussians
 from common.privacy.randomness import SimulationNoise
 
 
@@ -42,6 +42,17 @@ def test_the_sizes_of_calls_do_not_matter() -> None:
     parts = [gaussians(many._read, size) for size in (1, 1000, BLOCK, BLOCK - 924)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert gaussians(one._read, 0).shape == (0,)
+
+
+@pytest.mark.parametrize("scale", [-0.013, 2.5])
+def test_float32_is_the_same_draws_scaled(scale: float) -> None:
+    """Over a block's end, tails included; float64 is exact."""
+    expected = scale * gaussians(SimulationNoise(4)._read, BLOCK + 5000)
+    single, double = np.empty(expected.size, np.float32), np.empty(expected.size)
+    fill(SimulationNoise(4)._read, single, scale)
+    fill(SimulationNoise(4)._read, double, scale)
+    assert np.abs(single / expected - 1).max() < 1e-6
+    np.testing.assert_allclose(double, expected, rtol=1e-15)
 
 
 def test_it_is_gaussian() -> None:

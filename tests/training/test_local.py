@@ -25,6 +25,7 @@ from common.errors import (
 from common.model.arrays import WEIGHT_LIMIT
 from common.model.examples import Examples
 from common.model.network import build_network, sorted_parameters, write_vector
+from common.privacy.gaussians import Floats
 from common.privacy.parameters import RecordDpParameters
 from common.privacy.randomness import NoiseSource, SecureNoise, SimulationNoise
 from common.taxonomy import Mechanism, ModelFamily, Profile
@@ -169,11 +170,11 @@ class FailingNoise(SimulationNoise):
 
     failures = 1
 
-    def gaussian(self, shape: int | tuple[int, ...]) -> np.ndarray:
+    def gaussian_into(self, result: Floats, scale: float) -> None:
         if self.failures:
             self.failures -= 1
             raise ValueError("used up")
-        return super().gaussian(shape)
+        super().gaussian_into(result, scale)
 
 
 def test_nothing_of_a_failed_device_reaches_the_next() -> None:

@@ -15,6 +15,7 @@ from client.training.dp_sgd import DpSgd
 from client.training.local import LocalTrainer
 from common.model.feature_spec import FeatureSpec
 from common.model.network import build_network, write_vector
+from common.privacy.gaussians import Floats
 from common.privacy.parameters import RecordDpParameters
 from common.privacy.randomness import NoiseSource, SecureNoise, SimulationNoise
 from common.taxonomy import ModelFamily, Profile
@@ -63,15 +64,15 @@ def p_value(sample: np.ndarray) -> float:
 class HalfNoise(SimulationNoise):
     """A broken source."""
 
-    def gaussian(self, shape: int | tuple[int, ...]) -> np.ndarray:
-        return 0.5 * super().gaussian(shape)
+    def gaussian_into(self, result: Floats, scale: float) -> None:
+        super().gaussian_into(result, 0.5 * scale)
 
 
 class StuckNoise(SimulationNoise):
     """A broken source: every call starts the stream of the same key again."""
 
-    def gaussian(self, shape: int | tuple[int, ...]) -> np.ndarray:
-        return SimulationNoise(11).gaussian(shape)
+    def gaussian_into(self, result: Floats, scale: float) -> None:
+        SimulationNoise(11).gaussian_into(result, scale)
 
 
 @pytest.mark.parametrize("source", [SimulationNoise(4), SecureNoise()], ids=["seeded", "secure"])

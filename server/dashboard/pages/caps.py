@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Response
 
 from common.taxonomy import CapState, PrivacyUnit
 from server.dashboard.desk import DeskDep
-from server.ledger.bounds import CAP, PURPOSES
+from server.ledger.bounds import CAP, PICKS, PURPOSES, line_of_bound
 
 router = APIRouter()
 
@@ -17,14 +17,17 @@ router = APIRouter()
 def caps(desk: DeskDep) -> Response:
     """What binds, and what waits for a decision."""
     service, policy = desk.services.caps, desk.services.policies.policies.privacy_budget
-    listed = service.list(limit=100)
+    listed, of_picks = service.list(limit=100), service.picks_in_force()
     return desk.page(
         "caps.html",
         bounds=service.in_force(),
+        of_picks=of_picks,
+        picks_bound=PICKS,
+        line_of=lambda cap: line_of_bound(policy, cap.unit, cap.bound),
         lines={line.unit: line for line in policy.lines},
         pending=[cap for cap in listed if cap.state is CapState.PROPOSED],
         decided=[cap for cap in listed if cap.state is not CapState.PROPOSED],
-        names=(CAP, *PURPOSES),
+        names=(CAP, *PURPOSES, *(() if of_picks is None else (PICKS,))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from common.taxonomy import CapState, LogKind, Role
+from common.taxonomy import CapState, ChangeState, LogKind, ReviewState, Role
 from server.dashboard.desk import DeskDep
 from server.dashboard.pages.budgets import line_view
 from server.dashboard.pages.consent import consent_chart, seen_states, titles
@@ -30,6 +30,8 @@ def overview(desk: DeskDep) -> Response:
         admin=admin,
         waiting=None if admin else waiting(services, desk.now),
         pending_caps=sum(cap.state is CapState.PROPOSED for cap in services.caps.list(limit=100)),
+        to_review=sum(number for (_, at), number in services.plans.counts().items() if at is ReviewState.SUBMITTED),
+        pending_changes=sum(one.state is ChangeState.PROPOSED for one in services.proposals.list(limit=100)),
         stopped=services.controls.stopped(),
         lines=[line_view(desk.say, line) for line in (lines or figures[:1])],
         totals=totals,
