@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +54,7 @@ int main(int argc, char **argv) {
     if (asprintf(&requests[bodies++], "POST /v1/decisions HTTP/1.1\r\nHost: %s:%s\r\nAuthorization: Bearer %s\r\n"
         "Content-Type: application/json\r\nContent-Length: %zd\r\n\r\n%s", argv[1], argv[2], argv[6], size, line) < 0) return 2;
   }
+  prctl(PR_SET_TIMERSLACK, 1UL);  /* nanoseconds: 50 microseconds are usual */
   srand48(atol(argv[8]));
   Connection *all = calloc((size_t)connections, sizeof *all);
   int poll = epoll_create1(0), one = 1;
@@ -79,8 +81,9 @@ int main(int argc, char **argv) {
       all[i].busy = 1; all[i].due = waiting[first++]; active++;
     }
     struct epoll_event events[256];
-    int wait = next - moment > 0.0005 ? 1 : 0;
-    int found = epoll_wait(poll, events, 256, wait);
+    double pause = fmin(fmax(next - now(), 0), 0.001);  /* asleep until then: the server may need this core */
+    struct timespec wait = {.tv_nsec = (long)(pause * 1e9)};
+    int found = epoll_pwait2(poll, events, 256, &wait, NULL);
     for (int i = 0; i < found; i++) {
       Connection *c = events[i].data.ptr;
       ssize_t read_now = read(c->fd, c->buffer + c->got, sizeof c->buffer - 1 - c->got);

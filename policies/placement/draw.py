@@ -7,7 +7,7 @@ private pick, whose coins come from ``common.privacy.randomness``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def uniform(seed: str, *path: str | int) -> float:
@@ -18,6 +18,18 @@ def uniform(seed: str, *path: str | int) -> float:
         name += f"{len(part)}:{part}"
     bits = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 11
     return (bits + 0.5) * 2.0**-53
+
+
+def uniforms(seed: str, *path: str) -> Callable[[str], float]:
+    """``uniform(seed, *path, last)`` for one ``last`` after another: what they share is hashed once."""
+    begun = hashlib.sha256("".join([f"{len(part)}:{part}" for part in (seed, *path)]).encode())
+
+    def of(last: str) -> float:
+        named = begun.copy()
+        named.update(f"{len(last)}:{last}".encode())
+        return ((int.from_bytes(named.digest()[:8]) >> 11) + 0.5) * 2.0**-53
+
+    return of
 
 
 def pick(probabilities: Sequence[float], u: float) -> int:

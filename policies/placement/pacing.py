@@ -7,11 +7,11 @@ force.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from common.errors import OutOfRange
 from common.wire.messages import Creative
-from policies.placement.draw import uniform
+from policies.placement.draw import uniforms
 from policies.placement.inputs import Inputs
 
 
@@ -23,7 +23,8 @@ def paced(creatives: Sequence[Creative], inputs: Inputs, seed: str) -> tuple[Cre
     """
     if not inputs.pacing:
         return tuple(creatives)
-    serving = {campaign: serves(campaign, p, seed) for campaign, p in inputs.pacing.items()}
+    serves = coins(inputs.pacing, seed)
+    serving = {campaign: serves(campaign) for campaign in inputs.pacing}
     campaigns = inputs.campaigns  # as ``inputs.campaign_of`` says, written out: it is asked of a thousand at a time
     return tuple(
         one
@@ -32,12 +33,18 @@ def paced(creatives: Sequence[Creative], inputs: Inputs, seed: str) -> tuple[Cre
     )
 
 
-def serves(campaign: str, probability: float, seed: str) -> bool:
-    """Whether a campaign takes part in the decision of this seed.
+def coins(pacing: Mapping[str, float], seed: str) -> Callable[[str], bool]:
+    """Says of a paced campaign whether it takes part in the decision of this seed.
 
     Raises:
-        OutOfRange: the probability is not in [0, 1].
+        OutOfRange: (what is returned) a serve probability is not in [0, 1].
     """
-    if not 0 <= probability <= 1:
-        raise OutOfRange("a serve probability is a number from 0 to 1")
-    return uniform(seed, "pacing", campaign) < probability
+    toss = uniforms(seed, "pacing")
+
+    def serves(campaign: str) -> bool:
+        probability = pacing[campaign]
+        if not 0 <= probability <= 1:
+            raise OutOfRange("a serve probability is a number from 0 to 1")
+        return toss(campaign) < probability
+
+    return serves

@@ -68,7 +68,7 @@ class Standing(NamedTuple):
     @property
     def lines(self) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
         """The same as ASGI takes it."""
-        left = f'"{self.name}";r={self.remaining};t={self.reset_s}'.encode()
+        left = b'"%b";r=%d;t=%d' % (self.name.encode(), self.remaining, self.reset_s)
         return (b"ratelimit", left), (b"ratelimit-policy", _policy_line(self.name, self.quota))
 
 

@@ -23,7 +23,7 @@ from server.api.errors import unforeseen
 from server.api.frame import BODY_BYTES_MAX, HEADERS
 from server.api.security import ACCESS, scope_of
 from server.api.services import Services
-from server.decisions.committing import Outcome
+from server.decisions.committing import Entry, Outcome
 from server.decisions.draft import Draft
 from server.decisions.encoding import Encoder
 from server.decisions.journal import wake
@@ -82,9 +82,16 @@ class Door:
         if draft is None:
             return None
         standing = services.limits.spend(known.principal.credential, known.principal.role.value)
-        if standing.wait_s or not await self._settled(draft, known):
+        if standing.wait_s:
             return None
-        return self._encoder.encode(draft), standing
+        decisions, loop = services.decisions, asyncio.get_running_loop()
+        entry = decisions.entry(draft, known.key_hash)
+        done, limit = services.dispatcher.submit(entry, loop), draft.request.tmax_ms
+        alarm = None if limit is None else loop.call_later(limit / 1000, wake, [entry])
+        await done
+        if alarm is not None:
+            alarm.cancel()
+        return (self._encoder.encode(draft), standing) if self._settled(draft, entry, known) else None
 
     def _caller(self, scope: Scope) -> tuple[Recalled | None, bool]:
         """Who asks, if that is recalled and they may; and whether Global Privacy Control was sent."""
@@ -106,15 +113,9 @@ class Door:
         scopes = known.principal.scopes
         return (None, False) if scopes and _SCOPE not in scopes else (known, opted_out)
 
-    async def _settled(self, draft: Draft, known: Recalled) -> bool:
+    def _settled(self, draft: Draft, entry: Entry, known: Recalled) -> bool:
         """Whether the decision stands as it was made, and is committed (or cannot be, or is late)."""
-        decisions, loop = self._services.decisions, asyncio.get_running_loop()
-        entry = decisions.entry(draft, known.key_hash)
-        done, limit = self._services.dispatcher.submit(entry, loop), draft.request.tmax_ms
-        alarm = None if limit is None else loop.call_later(limit / 1000, wake, [entry])
-        await done
-        if alarm is not None:
-            alarm.cancel()
+        decisions = self._services.decisions
         if not entry.known:
             entry.abandoned = True
             decisions.late(draft)

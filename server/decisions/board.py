@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from policies.placement.assignment import assign
 from policies.placement.decide import filtered
 from policies.placement.document import GreedyStrategy, PlacementPolicy, ThresholdStrategy, TopKStrategy
 from policies.placement.inputs import Inputs
-from policies.placement.pacing import serves
+from policies.placement.pacing import coins
 from policies.placement.protocol import Placement, PlacementReason, Scored, ScoreFunction, positions
 from policies.placement.scoring import scored
 from policies.placement.strategies import floor_of, pool_of
@@ -35,11 +35,13 @@ class Shape:
     """Placements that many decisions share, as those that hang on nothing but the slots do.
 
     Attributes:
+        slots: what was asked for.
         placements: the answer of g.
         shown: the same as it is recorded.
         parts: what an encoder made of them, by what it made it for.
     """
 
+    slots: tuple[SlotRequest, ...]
     placements: tuple[Placement, ...]
     shown: tuple[Shown, ...]
     parts: dict[Hashable, tuple[bytes, ...]] = field(default_factory=dict)
@@ -52,8 +54,7 @@ class Board:
     Attributes:
         policy: the document.
         inputs: all but the pacing, which is tossed per decision.
-        groups: equal scores, in the order of the catalogue.
-        campaigns: of the groups' candidates.
+        groups: equal scores, in the order of the catalogue, each with its candidates' campaigns.
         until: seconds since the epoch from which a creative begins or ends to be shown; the board holds before it.
         certain: no chance in it.
         within_caps: so many positions take no candidate of each other away by frequency caps.
@@ -63,14 +64,13 @@ class Board:
 
     policy: PlacementPolicy
     inputs: Inputs
-    groups: tuple[tuple[Scored, ...], ...]
-    campaigns: tuple[tuple[str, ...], ...]
+    groups: tuple[tuple[tuple[Scored, ...], tuple[str, ...]], ...]
     until: float
     certain: bool
     within_caps: float
     pool: int | None
     floor: float
-    _shapes: dict[tuple[tuple[tuple[str, int], ...], tuple[int, ...]], Shape] = field(default_factory=dict)
+    _shapes: dict[tuple[int, ...], Shape] = field(default_factory=dict)
 
     def shape(self, slots: Sequence[SlotRequest], *, salt: str, pacing: Mapping[str, float]) -> Shape | None:
         """The placements of one decision, shared with all that come out alike; None where chance or caps take part."""
@@ -78,13 +78,13 @@ class Board:
         if not self.certain or count > self.within_caps:
             return None
         ranked = self._ranked(count if self.pool is None else min(count, self.pool), salt, pacing)
-        key = (tuple([(slot.slot_id, slot.count) for slot in slots]), tuple([id(one) for one in ranked]))
+        key = tuple([id(one) for one in (*slots, *ranked)])  # a shape keeps its slots, so no id names another
         found = self._shapes.get(key)
         if found is None:
             if len(self._shapes) >= _SHAPES_HELD:
                 self._shapes.clear()
             placements = _in_turn(positions(slots), ranked, self.floor)
-            found = self._shapes[key] = Shape(placements, shown(placements))
+            found = self._shapes[key] = Shape(tuple(slots), placements, shown(placements))
         return found
 
     def decide(
@@ -113,27 +113,25 @@ class Board:
         return tuple(turn.placement for turn in assign(self.policy, ranked, slots, inputs, salt))
 
     def _ranked(self, enough: int | None, salt: str, pacing: Mapping[str, float]) -> list[Scored]:
-        """The best of those whose campaigns take part, ties by stable hash; all of them unless fewer are enough."""
+        """The best of those whose campaigns take part, ties by stable hash; all of them unless fewer are enough.
+
+        A campaign's coin is tossed where the campaign is met first: most decisions need few.
+        """
         found: list[Scored] = []
-        for tied in self._serving(salt, pacing) if pacing else self.groups:
-            if len(tied) == 1:
-                found.append(tied[0])
-            else:
-                found += sorted(tied, key=lambda s: stable_hash(salt, s.creative.creative_id))
+        tossed: dict[str, bool] = {}
+        serves = coins(pacing, salt) if pacing else None
+        for tied, campaigns in self.groups:
+            left = tied
+            if serves is not None:
+                for name in campaigns:
+                    if name in pacing and name not in tossed:
+                        tossed[name] = serves(name)
+                if tossed:
+                    left = tuple([one for one, name in zip(tied, campaigns, strict=True) if tossed.get(name, True)])
+            found += left if len(left) < 2 else sorted(left, key=lambda s: stable_hash(salt, s.creative.creative_id))
             if enough is not None and len(found) >= enough:
                 return found[:enough]
         return found
-
-    def _serving(self, salt: str, pacing: Mapping[str, float]) -> Iterator[tuple[Scored, ...]]:
-        """The groups without the campaigns that sit this decision out; a coin is tossed where one is met first."""
-        coins: dict[str, bool] = {}
-        for tied, campaigns in zip(self.groups, self.campaigns, strict=True):
-            for campaign in campaigns:
-                if campaign in pacing and campaign not in coins:
-                    coins[campaign] = serves(campaign, pacing[campaign], salt)
-            left = tuple([one for one, name in zip(tied, campaigns, strict=True) if coins.get(name, True)])
-            if left:
-                yield left
 
 
 def board(policy: PlacementPolicy, creatives: Sequence[Creative], score: ScoreFunction, inputs: Inputs) -> Board:
@@ -157,8 +155,7 @@ def board(policy: PlacementPolicy, creatives: Sequence[Creative], score: ScoreFu
     return Board(
         policy,
         told,
-        groups,
-        tuple(tuple(told.campaign_of(one.creative) for one in tied) for tied in groups),
+        tuple((tied, tuple(told.campaign_of(one.creative) for one in tied)) for tied in groups),
         until=min(edges, default=math.inf),
         certain=isinstance(policy.strategy, _CERTAIN),
         within_caps=min(caps, default=math.inf),

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlmodel import Session, col, func, select
 
@@ -52,8 +52,7 @@ COLUMNS: Final = (
 _ROWS_PER_STATEMENT: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class PositionKey:
+class PositionKey(NamedTuple):
     """One position of one decision."""
 
     decision_id: str

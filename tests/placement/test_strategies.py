@@ -20,7 +20,7 @@ from policies.placement.assignment import assign
 from policies.placement.caps import as_shown
 from policies.placement.decide import decide, decision
 from policies.placement.document import PlacementPolicy
-from policies.placement.draw import pick, uniform
+from policies.placement.draw import pick, uniform, uniforms
 from policies.placement.inputs import NOTHING, Bid, Evidence, Inputs, Shown
 from policies.placement.protocol import PlacementReason, Scored, Step
 from policies.placement.slates import marginals, slates
@@ -305,6 +305,12 @@ def test_numbers_out_of_range_are_refused(wrong: object) -> None:
 def test_a_floor_that_is_no_number_is_refused() -> None:
     with pytest.raises(NonFiniteValue):
         decide(GREEDY, [creative("a")], lambda c: [0.5], ONE, salt="x", inputs=Inputs(floors={"s": float("nan")}))
+
+
+def test_what_uniforms_share_is_hashed_once_to_the_same_end() -> None:
+    of = uniforms("dec_1", "pacing")
+    for last in ("", "k", "campaign-1", "一", "1:k"):
+        assert of(last) == uniform("dec_1", "pacing", last)
 
 
 def test_uniforms_are_spread_and_unconfusable() -> None:
