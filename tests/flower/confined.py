@@ -37,7 +37,8 @@ def main() -> None:
         done = lab.run(order["config"], timeout_s=240)
         logs = lab.logs()
     print(  # noqa: T201 - read by the test
-        json.dumps({"status": done.status, "details": done.details, "log": done.log[-4000:] + logs[-4000:]})
+        json.dumps({"status": done.status, "details": done.details, "log": done.log[-4000:] + logs[-4000:]}),
+        flush=True,  # the next line ends the process without
     )
     os._exit(0 if not lab.survivors() else 3)
 
