@@ -133,11 +133,16 @@ class Look:
 
     def _poke(self) -> None:
         """Move over and focus everything that could react."""
+        from playwright.sync_api import Error
+
         self.page.wait_for_timeout(150)
-        self.page.evaluate(
-            """() => { for (const node of document.querySelectorAll('*')) {
-                 node.dispatchEvent(new MouseEvent('mouseover')); node.dispatchEvent(new Event('focus')); } }"""
-        )
+        try:
+            self.page.evaluate(
+                """() => { for (const node of document.querySelectorAll('*')) {
+                     node.dispatchEvent(new MouseEvent('mouseover')); node.dispatchEvent(new Event('focus')); } }"""
+            )
+        except Error as error:  # the document left for another while it was poked
+            self.strays.append(error.message)
         self.page.wait_for_timeout(50)
 
     @property
