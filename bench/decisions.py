@@ -39,6 +39,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from server.api.connection import CLASS as CONNECTION
+
 CONNECTIONS: Final = 64
 BAR_X: Final = 1.5
 BAR_P99_X: Final = 5.0
@@ -163,7 +165,8 @@ def serving(app: str, state: Path, *, workers: int = 1, core: str = "0") -> Iter
         "OMP_NUM_THREADS": "1",
     }
     module = "bench.decisions_bare" if app == "bare" else "bench.decisions_apps"
-    command = ["taskset", "-c", core, sys.executable, "-m", "uvicorn", f"{module}:{app}", "--factory"]
+    http = "auto" if app == "bare" else CONNECTION  # as ``reticent server serve`` has it
+    command = ["taskset", "-c", core, sys.executable, "-m", "uvicorn", f"{module}:{app}", "--factory", "--http", http]
     options = ["--port", str(port), "--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "75"]
     process = subprocess.Popen(
         [*command, *options, *(["--workers", str(workers)] if workers > 1 else [])],

@@ -30,7 +30,7 @@ from server.controls import repository as controls
 from server.decisions.committing import Entry, Outcome
 from server.decisions.draft import Draft
 from server.decisions.in_force import InForce
-from server.decisions.journal import Journal
+from server.decisions.journal import Journal, wake
 from server.decisions.request import DecisionRequest
 from server.decisions.schemas import DecisionAnswer
 from server.decisions.seen import read_sqlite
@@ -117,9 +117,8 @@ class _Naive:
 class _Behind(Journal):
     """Tells at once what will be written a little later."""
 
-    def submit(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    def submit(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> None:
         """Judge by what is committed now, and leave the row for later."""
-        done: asyncio.Future[None] = loop.create_future()
         committer = cast("Any", self._committer)
         ask = entry.ask
         with closing(committer._database.engine.raw_connection()) as connection:  # noqa: SLF001 - the control knows what it breaks
@@ -130,10 +129,9 @@ class _Behind(Journal):
         entry.outcome = Outcome.OUTDATED if found is None else Outcome.RECORDED
         if found is not None:
             entry.verdict, entry.jurisdiction = found
-        done.set_result(None)
-        if found is not None and self._add(entry):
+        loop.call_soon(wake, [entry])
+        if found is not None and self._add(entry, None):
             threading.Timer(BEHIND_S, self._begin).start()
-        return done
 
 
 if __name__ == "__main__":

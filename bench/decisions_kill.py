@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.decisions_world import furnish
+from server.api.connection import CLASS as CONNECTION
 
 CONNECTIONS: Final = 64
 START_S: Final = 240
@@ -133,7 +134,7 @@ def _serve(folder: Path, app: str, port: int) -> subprocess.Popen[bytes]:
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "uvicorn", f"bench.decisions_apps:{app}", "--factory", "--workers", "2"]
-    options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    options = ["--http", CONNECTION, "--port", str(port), "--no-access-log", "--log-level", "warning"]
     with (folder / "served.log").open("ab") as log:
         return subprocess.Popen([*command, *options], env=environment, stdout=log, stderr=log, start_new_session=True)
 

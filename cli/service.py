@@ -17,6 +17,7 @@ import httpx
 from common.crypto.signing import PublicKey
 from common.errors import ReticentError
 from common.taxonomy import Role
+from server.api.connection import CLASS as CONNECTION
 from server.api.services import initialise
 from server.campaigns.service import CatalogueService
 from server.campaigns.templates import ItemFacts, build_catalogue, read_templates
@@ -59,14 +60,17 @@ class Service:
         return self.settings.state_dir / "service.log"
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "uvicorn", "server.api.app:create_app", "--factory", "--no-access-log"]
+        command = [sys.executable, "-m", "uvicorn", "server.api.app:create_app", "--factory", "--http", CONNECTION]
         environment = os.environ | {
             "RETICENT_STATE_DIR": str(self.settings.state_dir),
             "RETICENT_DATABASE_URL": self.settings.database_url,
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self.port)], env=environment, stdout=log, stderr=subprocess.STDOUT
+                [*command, "--http", CONNECTION, "--port", str(self.port)],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         try:
             self._wait()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -54,15 +55,30 @@ def migrate() -> None:
 
 
 @server_app.command()
-def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that answer; WEB_CONCURRENCY where it is not given.")
+    ] = None,
+) -> None:
     """Answer HTTP requests until stopped."""
     import uvicorn
 
     from server.api.app import create_app
+    from server.api.connection import CLASS
 
+    if workers is not None:
+        os.environ["WEB_CONCURRENCY"] = str(workers)  # each worker then grants its share of the rate limits
     with named_errors():
-        app = create_app(Settings.from_env())
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+        settings = Settings.from_env()
+        app = create_app(settings)
+    how: dict[str, Any] = {"host": host, "port": port, "http": CLASS, "access_log": False, "server_header": False}
+    if settings.workers == 1:
+        uvicorn.run(app, workers=1, **how)
+    else:
+        app.state.services.database.close()  # every worker opens its own
+        uvicorn.run("server.api.app:create_app", factory=True, workers=settings.workers, **how)
 
 
 @server_app.command("create-key")

@@ -22,7 +22,7 @@ from server import migrations
 from server.access import routes as access_routes
 from server.api import errors, health, problems, security
 from server.api.deps import ServicesDep
-from server.api.door import Door, Service
+from server.api.door import DOOR, Door, Service
 from server.api.frame import Frame
 from server.api.openapi import documented
 from server.api.repeated import Repeated
@@ -81,10 +81,10 @@ def create_app(settings: Settings | None = None, *, services: Services | None = 
     parts = services or build_services(settings or Settings.from_env())
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Door | None]]:
         await run_in_threadpool(_start, parts)
         async with parts.dispatcher:
-            yield
+            yield {DOOR: app.door}
         parts.database.close()
 
     app = Service(

@@ -9,7 +9,9 @@ was recalled from memory is checked by the transaction that records the decision
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, NamedTuple
 
 from fastapi import FastAPI
 from msgspec.structs import replace
@@ -30,11 +32,15 @@ from server.decisions.journal import wake
 from server.decisions.quick_request import read_quickly
 
 PATH: Final = "/v1/decisions"
+DOOR: Final = "door"
+"""Under which name connections find the door (``server.api.connection``) in what the application's start yields."""
+PASSED: Final = "past_the_door"
+"""In the state of a request that was at the door already."""
 _SCOPE: Final = scope_of("POST", PATH)
 _ROLES: Final = ACCESS["POST", PATH] - {Role.DEVICE}
-_COMMON: Final = [(b"content-type", b"application/json"), *((n.encode(), v.encode()) for n, v in HEADERS.items())]
+COMMON: Final = [(b"content-type", b"application/json"), *((n.encode(), v.encode()) for n, v in HEADERS.items())]
 _GPC: Final = gpc.HEADER.encode()
-_UNUSUAL: Final = frozenset({b"signature-input", b"content-encoding"})
+_UNUSUAL: Final = frozenset({b"signature-input", b"content-encoding", b"transfer-encoding"})
 
 
 class Service(FastAPI):
@@ -44,59 +50,98 @@ class Service(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self.door is not None and scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
-            await self.door.enter(scope, receive, send)
-        else:
+        asked = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
+        if self.door is None or not asked or PASSED in scope.get("state", {}):
             await super().__call__(scope, receive, send)
+        else:
+            await self.door.enter(scope, receive, send)
+
+
+class Answer(NamedTuple):
+    """What is sent: the body, and where the caller's quota stands."""
+
+    body: bytes
+    standing: Standing
+
+
+Told = Callable[[Answer | None], None]
+"""Takes the answer, or None where the request has to go the ordinary way after all."""
 
 
 class Door:
     """Stands before an application."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
+        """Stand before ``app``, which these services answer."""
         self._app, self._services = app, services
         self._encoder: Final = Encoder(services.decisions.answers, services.follow_ups)
 
     async def enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the short way, or pass the request on."""
         first, body = await _received(receive)
-        try:
-            found = None if body is None else await self._answered(scope, body)
-        except Exception as error:  # noqa: BLE001 - the ordinary way has the last word on faults, this one has none
-            unforeseen(error)
-            found = None
+        found, loop = None, asyncio.get_running_loop()
+        if body is not None:
+            done: asyncio.Future[Answer | None] = loop.create_future()
+            if self.ask(scope["headers"], body, loop, partial(_resolve, done)):
+                found = await done
         if found is None:
             await self._app(scope, _again(first, receive), send)
         else:
             await _send(send, *found)
 
-    async def _answered(self, scope: Scope, body: bytes) -> tuple[bytes, Standing] | None:
-        """The answer, if the request could go the short way."""
+    def ask(
+        self, headers: Iterable[tuple[bytes, bytes]], body: bytes, loop: asyncio.AbstractEventLoop, told: Told
+    ) -> bool:
+        """Decide, if the request can go the short way: then ``told`` is called once, later, in this event loop.
+
+        Args:
+            headers: names in lower case.
+            body: the whole of it.
+            loop: the running one.
+            told: what happens with the answer.
+        """
+        try:
+            return self._asked(headers, body, loop, told)
+        except Exception as error:  # noqa: BLE001 - the ordinary way has the last word on faults, this one has none
+            unforeseen(error)
+            return False
+
+    def _asked(
+        self, headers: Iterable[tuple[bytes, bytes]], body: bytes, loop: asyncio.AbstractEventLoop, told: Told
+    ) -> bool:
         services = self._services
-        known, opted_out = self._caller(scope)
+        known, opted_out = self._caller(headers)
         if known is None or (request := read_quickly(body)) is None:
-            return None
+            return False
         if opted_out:
             request = replace(request, gpc=True)
         draft = services.decisions.ready(request, known.principal)
         if draft is None:
-            return None
+            return False
         standing = services.limits.spend(known.principal.credential, known.principal.role.value)
         if standing.wait_s:
-            return None
-        decisions, loop = services.decisions, asyncio.get_running_loop()
-        entry = decisions.entry(draft, known.key_hash)
-        done, limit = services.dispatcher.submit(entry, loop), draft.request.tmax_ms
-        alarm = None if limit is None else loop.call_later(limit / 1000, wake, [entry])
-        await done
-        if alarm is not None:
-            alarm.cancel()
-        return (self._encoder.encode(draft), standing) if self._settled(draft, entry, known) else None
+            return False
+        entry = services.decisions.entry(draft, known.key_hash)
+        if (limit := request.tmax_ms) is not None:
+            told = partial(_in_time, loop.call_later(limit / 1000, wake, [entry]), told)
+        entry.waiting = partial(self._tell, draft, entry, known, standing, told)
+        services.dispatcher.submit(entry, loop)
+        return True
 
-    def _caller(self, scope: Scope) -> tuple[Recalled | None, bool]:
+    def _tell(self, draft: Draft, entry: Entry, known: Recalled, standing: Standing, told: Told) -> None:
+        """Pass on what became of a decision."""
+        found = None
+        try:
+            if self._settled(draft, entry, known):
+                found = Answer(self._encoder.encode(draft), standing)
+        except Exception as error:  # noqa: BLE001 - as above; and those who wait beside this one are told all the same
+            unforeseen(error)
+        told(found)
+
+    def _caller(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Recalled | None, bool]:
         """Who asks, if that is recalled and they may; and whether Global Privacy Control was sent."""
         authorization, opted_out = b"", False
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"authorization":
                 if authorization:
                     return None, False
@@ -128,6 +173,16 @@ class Door:
         return True
 
 
+def _in_time(alarm: asyncio.TimerHandle, told: Told, found: Answer | None) -> None:
+    alarm.cancel()
+    told(found)
+
+
+def _resolve(done: asyncio.Future[Answer | None], found: Answer | None) -> None:
+    if not done.done():  # who waited may have gone
+        done.set_result(found)
+
+
 async def _received(receive: Receive) -> tuple[list[Message], bytes | None]:
     """What came, and the body; None for the body if it is too long or did not come to its end."""
     message = await receive()
@@ -151,6 +206,6 @@ def _again(first: list[Message], receive: Receive) -> Receive:
 
 
 async def _send(send: Send, body: bytes, standing: Standing) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": 200, "headers": [*_COMMON, length, *standing.lines]})
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": 200, "headers": [*COMMON, length, *standing.lines]})
     await send({"type": "http.response.body", "body": body})

@@ -7,7 +7,6 @@ no longer in force is not recorded: its owner decides anew.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import threading
@@ -62,6 +61,7 @@ class Entry:
         claim: a private pick, which is charged before a permit is used.
         outcome, verdict, jurisdiction: what became of it; final once ``known``, which it is before its owner is told.
         abandoned: nobody waits any more; it is not recorded unless that has already happened.
+        waiting: how its owner is told, once: an event, or what is called in the owner's event loop.
     """
 
     ask: Ask
@@ -72,7 +72,7 @@ class Entry:
     jurisdiction: str | None = None
     known: bool = False
     abandoned: bool = False
-    waiting: asyncio.Future[None] | threading.Event | None = None
+    waiting: Callable[[], None] | threading.Event | None = None
 
 
 class Committer:

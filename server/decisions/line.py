@@ -53,15 +53,12 @@ class Line(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(greeting(self._hello))
 
-    def submit(self, entry: Entry) -> asyncio.Future[None]:
-        """Put an entry into the open batch; done once what became of it is known."""
-        done: asyncio.Future[None] = self._loop.create_future()
-        entry.waiting = done
+    def submit(self, entry: Entry) -> None:
+        """Put an entry into the open batch; who waits is told once what became of it is known."""
         self._open.append(entry)
         if not self._begun:
             self._begun = True
             self._loop.call_soon(self._send)  # after whatever else is ready, which then shares the batch
-        return done
 
     def data_received(self, data: bytes) -> None:
         """What became of the batch that was on its way."""
@@ -79,8 +76,9 @@ class Line(asyncio.Protocol):
         sent, left = self._sent, list(self._open)
         self._sent, self._begun = [], True
         self._open.clear()
+        for entry in left:
+            self._journal.submit(entry, self._loop)
         _known(sent)
-        self._journal.take_over(left, self._loop)
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -93,9 +91,9 @@ class Line(asyncio.Protocol):
         self._silence(None)
         try:
             settle(frame, sent)
+            self._send()  # the sequencer works on while this batch is answered
         finally:
             _known(sent)
-        self._send()
 
     def _send(self) -> None:
         """Send the open batch, unless one is on its way."""
@@ -137,9 +135,12 @@ class Dispatcher:
         """Whether batches go to a sequencer now."""
         return self._line is not None
 
-    def submit(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Put an entry into the open batch; done once what became of it is known."""
-        return self._journal.submit(entry, loop) if self._line is None else self._line.submit(entry)
+    def submit(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> None:
+        """Put an entry into the open batch; who waits is told in this event loop once what became of it is known."""
+        if self._line is None:
+            self._journal.submit(entry, loop)
+        else:
+            self._line.submit(entry)
 
     async def __aenter__(self) -> Self:
         """Keep a line from now on, where this installation wants a sequencer and can have one."""

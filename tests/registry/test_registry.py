@@ -145,7 +145,7 @@ def test_device_side_refuses_by_name(database: Database) -> None:
     for other in (arrays.to_bytes(weights(1)), b"", body[:-1], b"\x80\x04pickle"):
         with pytest.raises(TamperedModel):
             open_manifest(jws, other, KEYS, spec=SPEC)
-    for forged in (signing.sign({"kind": "model_manifest"}, SIGNER, "model-manifest+jws"), jws[:-2] + "AA"):
+    for forged in (signing.sign({"kind": "model_manifest"}, SIGNER, "model-manifest+jws"), jws[:-8] + "AAAAAAAA"):
         with pytest.raises(TamperedModel):
             open_manifest(forged, body, KEYS, spec=SPEC)
     with pytest.raises(TamperedModel):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from server.api.app import create_app
+from server.api.connection import Connection
 from server.api.services import Services
 
 
@@ -18,7 +19,7 @@ from server.api.services import Services
 def alive(services: Services) -> Iterator[str]:
     """Its address, for as long as it is served."""
     app = create_app(services=services)
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, http=Connection, access_log=False, log_level="warning", ws="none"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

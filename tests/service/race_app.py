@@ -1,6 +1,6 @@
 """Applications that the race test serves with two uvicorn workers: the real one, and one that remembers permits.
 
-Both say in a header which worker answered; nothing else differs from what ``uvicorn server.api.app:create_app`` serves.
+Both say in a header which worker answered, on both ways; nothing else differs from what ``reticent server serve`` does.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from server.api.app import create_app
+from server.api.connection import Connection
 from server.api.services import Services
 
 CACHE_S = 0.25
 WORKER_HEADER = "x-worker"
 Message = MutableMapping[str, Any]
+
+
+class Named(Connection):
+    """Names the worker in answers that no application sends."""
+
+    def _head(self) -> bytes:
+        return super()._head() + b"%b: %d\r\n" % (WORKER_HEADER.encode(), os.getpid())
 
 
 def real() -> Callable[..., Any]:

@@ -22,7 +22,8 @@ from common.crypto.signing import SigningKey
 from common.taxonomy import Purpose, Role
 from server.api.services import initialise
 from server.settings import Settings
-from tests.service.race_app import WORKER_HEADER
+from tests.service.http import DeviceAuth
+from tests.service.race_app import WORKER_HEADER, Named
 from tests.service.world import APP, bearer, catalogue, register_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,9 +46,9 @@ class Served:
         return httpx.Client(base_url=self.url, headers=self.key, timeout=60, trust_env=False)
 
     def enrol(self, http: httpx.Client) -> str:
-        key = SigningKey.generate().public.x
-        body = {"public_key": key, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"}
-        answer = http.post("/v1/subjects", json=body)
+        key = SigningKey.generate()
+        body = {"public_key": key.public.x, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"}
+        answer = http.post("/v1/subjects", json=body, auth=DeviceAuth(key, key.public.x))
         assert answer.status_code == 201, answer.text
         return str(answer.json()["handle"])
 
@@ -94,7 +95,8 @@ def served(settings: Settings, key: dict[str, str], notice: str, app: str = "rea
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--factory", "--workers", str(WORKERS), "--port", str(port), "--no-access-log", "--log-level", "warning"]
+    options = ["--factory", "--workers", str(WORKERS), "--http", f"{Named.__module__}:{Named.__name__}"]
+    options += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RETICENT_")} | {
         "RETICENT_STATE_DIR": str(settings.state_dir),
         "RETICENT_DATABASE_URL": settings.database_url,

@@ -91,9 +91,18 @@ def made(world: World, handle: str | None, **more: object) -> Entry:
     return decisions.entry(draft)
 
 
-async def told(one: Dispatcher, *entries: Entry) -> list[tuple[Outcome, object, str | None]]:
+async def known(one: Dispatcher, entries: Sequence[Entry]) -> None:
+    """Submit, and wait until all are told."""
     loop = asyncio.get_running_loop()
-    await asyncio.wait_for(asyncio.gather(*[one.submit(entry, loop) for entry in entries]), 20)
+    waiting = [loop.create_future() for _ in entries]
+    for entry, done in zip(entries, waiting, strict=True):
+        entry.waiting = partial(done.set_result, None)
+        one.submit(entry, loop)
+    await asyncio.wait_for(asyncio.gather(*waiting), 20)
+
+
+async def told(one: Dispatcher, *entries: Entry) -> list[tuple[Outcome, object, str | None]]:
+    await known(one, entries)
     return [(entry.outcome, entry.verdict, entry.jurisdiction) for entry in entries]
 
 
@@ -228,7 +237,6 @@ def test_when_it_goes_the_journal_takes_over_and_nobody_waits(
     monkeypatch.setattr(Dispatcher, "_start", lambda _: None)
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
 
         async def dying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             inbox, frames_heard = Inbox(), 0
@@ -243,8 +251,7 @@ def test_when_it_goes_the_journal_takes_over_and_nobody_waits(
             async with one:
                 await up(one)
                 entries = [made(furnished, None) for _ in range(5)]
-                done = [one.submit(entry, loop) for entry in entries]
-                await asyncio.wait_for(asyncio.gather(*done), 20)
+                await known(one, entries)
                 server.close()
         outcomes = [entry.outcome for entry in entries]
         assert outcomes == [Outcome.UNAVAILABLE] * 2 + [Outcome.RECORDED] * 3

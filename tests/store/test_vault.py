@@ -122,13 +122,14 @@ def damage(path: Path, statement: str, *values: object) -> None:
     connection.close()
 
 
+OTHER_END = "(CASE WHEN substr(sealed, -1) = x'78' THEN 'y' ELSE 'x' END)"
 OTHER = "(SELECT sealed FROM events other WHERE other.sequence = ? AND other.device = ?)"
 
 
 @pytest.mark.parametrize(
     ("change", "values", "bad"),
     [
-        ("sealed = CAST(substr(sealed, 1, length(sealed) - 1) || 'x' AS BLOB) WHERE sequence = 3", (), [3]),
+        (f"sealed = CAST(substr(sealed, 1, length(sealed) - 1) || {OTHER_END} AS BLOB) WHERE sequence = 3", (), [3]),
         ("sealed = CAST('' AS BLOB) WHERE sequence IN (2, 5)", (), [2, 5]),
         (f"sealed = {OTHER} WHERE sequence = 4 AND device = 1", (1, 1), [4]),
         (f"sealed = {OTHER} WHERE sequence = 6 AND device = 1", (6, 2), [6]),
