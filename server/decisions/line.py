@@ -73,14 +73,11 @@ class Line(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """What was sent is not known to be recorded; what was not is left to the journal."""
         self._silence(None)
-        sent, left = self._sent, list(self._open)
-        self._sent, self._begun = [], True
-        self._open.clear()
-        for entry in left:
-            self._journal.submit(entry, self._loop)
-        _known(sent)
+        sent, self._sent = self._sent, []
         if not self.lost.done():
             self.lost.set_result(None)
+        self._leave()
+        _known(sent)
 
     def close(self) -> None:
         """Hang up."""
@@ -97,16 +94,28 @@ class Line(asyncio.Protocol):
 
     def _send(self) -> None:
         """Send the open batch, unless one is on its way."""
+        if self.lost.done():
+            self._leave()
+            return
         if self._sent or self._transport is None or self._transport.is_closing():
             return
-        batch = [self._open.popleft() for _ in range(min(len(self._open), BATCH_MAX))]
+        batch: list[Entry] = []
+        while self._open and len(batch) < BATCH_MAX:
+            if not (one := self._open.popleft()).abandoned:
+                batch.append(one)
         self._begun = bool(batch)
-        batch = [one for one in batch if not one.abandoned]
         if not batch:
             return
         self._sent = batch
         self._silence(self._loop.call_later(SILENCE_S, self.close))
         self._transport.write(asked(batch))
+
+    def _leave(self) -> None:
+        """What was not sent is left to the journal, and so is what still comes before the keeper has heard of it."""
+        left, self._begun = list(self._open), False
+        self._open.clear()
+        for entry in left:
+            self._journal.submit(entry, self._loop)
 
     def _silence(self, alarm: asyncio.TimerHandle | None) -> None:
         if self._alarm is not None:
