@@ -3,7 +3,8 @@
     python -m bench.cohort [--json PATH] [--no-pfl]
 
 Everything runs on one thread and is counted in CPU seconds. Contestants take turns; a ratio is the median over turns
-of the ratios inside a turn, so that other work on the machine slows both sides of it.
+of the ratios inside a turn, so that other work on the machine slows both sides of it; its quartiles over turns stand
+beside it. Who goes first changes from turn to turn. A turn of Opacus is 64 devices, one of the cohort 256.
 
 * record level: DP-SGD with 50 records a device, in two views, ``LocalTrainer.train`` (Opacus) against ``.updates``;
 * user level: 50 samples a device on an MLP of 4,186 weights, a plain torch loop and pfl 0.6 against ``.deltas``; with
@@ -54,6 +55,7 @@ from common.privacy.updates import ModelDelta
 from common.taxonomy import FeatureBlock, ModelFamily, Profile
 from common.wire.messages import ModelSpec
 
+OPACUS_DEVICES = 64  # a turn of Opacus
 USERS = 1000  # a round of user level
 SAMPLES = 50
 STEPS = 5
@@ -72,7 +74,9 @@ class Line:
 
     Attributes:
         per_s, cohort_per_s: devices per CPU second.
-        ratio: how many times faster the cohort is.
+        ratio: how many times faster the cohort is, the median over turns.
+        ratio_low, ratio_high: its quartiles over turns.
+        turns: how many.
         asked: the ratio that was promised; None where it is only for information.
     """
 
@@ -81,6 +85,9 @@ class Line:
     per_s: float
     cohort_per_s: float
     ratio: float
+    ratio_low: float
+    ratio_high: float
+    turns: int
     asked: float | None
 
 
@@ -90,8 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=Path("var/bench/cohort.json"))
     parser.add_argument("--no-pfl", action="store_true", help="leave pfl out, and say so")
     parser.add_argument("--pfl-env", type=Path, default=Path("var/bench/pfl-env"))
-    parser.add_argument("--turns", type=int, default=9, help="turns of every contestant")
+    parser.add_argument("--turns", type=int, default=15, help="turns of every contestant")
     options = parser.parse_args(arguments)
+    began = time.monotonic()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     lines = [
@@ -103,9 +111,11 @@ def main(arguments: list[str] | None = None) -> None:
     slowdown = large["cohort"]["ms"] / large["plain"]["ms"]
     show(lines, large, slowdown)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    document = {"lines": [asdict(line) for line in lines], "large_table": large, "slowdown": slowdown}
+    seconds = time.monotonic() - began
+    lines_found = [asdict(line) for line in lines]
+    document = {"lines": lines_found, "large_table": large, "slowdown": slowdown, "seconds": round(seconds)}
     options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    console.print(f"JSON: {options.json}")
+    console.print(f"JSON: {options.json}; {seconds:.0f} s")
 
 
 def show(lines: list[Line], large: dict[str, dict[str, float]], slowdown: float) -> None:
@@ -117,11 +127,13 @@ def show(lines: list[Line], large: dict[str, dict[str, float]], slowdown: float)
             f"{line.per_s:,.0f}",
             f"{line.cohort_per_s:,.0f}",
             f"{line.ratio:.1f}",
+            f"{line.ratio_low:.1f} to {line.ratio_high:.1f}",
             f"≥ {line.asked:g}" if line.asked else "",
         )
         for line in lines
     ]
-    show_table("Virtual devices per CPU second, one thread", ("what", "against", "its", "ours", "ratio", "asked"), rows)
+    header = ("what", "against", "its", "ours", "ratio", "quartiles", "asked")
+    show_table("Virtual devices per CPU second, one thread", header, rows)
     console.print(
         f"{SAMPLES} records a device, {USERS} devices a round of user level; noise: {SecureNoise.label}", style="dim"
     )
@@ -195,24 +207,24 @@ def timed(devices: int, run: Callable[[], object]) -> Contestant:
 
 def compare(what: str, ours: Contestant, others: dict[str, tuple[Contestant, float | None]], turns: int) -> list[Line]:
     """Let all take turns, one before to warm up. ``others``: contestant and the ratio promised, by name."""
-    taken: dict[str, list[float]] = {name: [] for name in ("", *others)}
+    contestants = {"": ours, **{name: other for name, (other, _) in others.items()}}
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 1):
-        for name, contestant in {"": ours, **{name: other for name, (other, _) in others.items()}}.items():
+        in_order = list(contestants.items())
+        for name, contestant in in_order if turn % 2 else reversed(in_order):
             seconds = contestant()
             if turn:
                 taken[name].append(seconds)
     own = taken.pop("")
-    return [
-        Line(
-            what,
-            name,
-            1 / statistics.median(seconds),
-            1 / statistics.median(own),
-            statistics.median(theirs / mine for theirs, mine in zip(seconds, own, strict=True)),
-            others[name][1],
-        )
-        for name, seconds in taken.items()
-    ]
+    return [line_of((what, name), seconds, own, others[name][1]) for name, seconds in taken.items()]
+
+
+def line_of(names: tuple[str, str], theirs: list[float], own: list[float], asked: float | None) -> Line:
+    """One comparison, from seconds a device of each turn."""
+    ratios = [other / mine for other, mine in zip(theirs, own, strict=True)]
+    low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    per_s, cohort_per_s = (1 / statistics.median(seconds) for seconds in (theirs, own))
+    return Line(*names, per_s, cohort_per_s, ratio, low, high, len(ratios), asked)
 
 
 def record_level(rows: int, steps: int, turns: int) -> list[Line]:
@@ -222,7 +234,8 @@ def record_level(rows: int, steps: int, turns: int) -> list[Line]:
     trainer = make_trainer(spec, model, make_parameters(steps, 1 / steps, SAMPLES / steps), Profile.RECORD_LOCAL)
     start = flatten(initial_arrays(model, spec))
     devices = [make_examples(spec, SAMPLES, seed) for seed in range(256)]
-    opacus = timed(16, lambda: [trainer.train(start, one) for one in devices[:16]])
+    alone = devices[:OPACUS_DEVICES]
+    opacus = timed(len(alone), lambda: [trainer.train(start, one) for one in alone])
     ours = timed(len(devices), lambda: _all(trainer.updates(start, devices)))
     what = f"record level, 2^{rows.bit_length() - 1} rows, {steps} step{'s' * (steps > 1)}"
     return compare(what, ours, {"Opacus": (opacus, 10)}, turns)

@@ -46,7 +46,8 @@ class Service:
             self.creatives = self._publish(services.catalogues, items)
         finally:
             services.database.close()
-        self.port = _free_port()
+        self._held = _held_port()
+        self.port = int(self._held.getsockname()[1])
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,6 +99,7 @@ class Service:
         raise ServiceFailed(f"the service did not become ready in {START_S:.0f} s; see {self.log}")
 
     def _stop(self) -> None:
+        self._held.close()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -111,7 +113,9 @@ class Service:
         return catalogues.publish(build_catalogue(items, read_templates()).creatives).creatives
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _held_port() -> socket.socket:
+    """A port that nobody else is given while this is open; bound, not listened on, so the service may take it over."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held

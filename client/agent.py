@@ -122,7 +122,7 @@ class Agent:
         return self.node.gate.handle(self.device)
 
     def enrol(self, *, app_id: str, age_band: AgeBand, jurisdiction: str) -> str:
-        """Get a random handle. A public key and what the person declared are all that is sent.
+        """Get a random handle. A public key, signed with its own, and what the person declared are all that is sent.
 
         The key is fresh, unless one is left from an erasure in this budget period: then its budget goes on with it.
 
@@ -134,7 +134,7 @@ class Agent:
         enrolment = SubjectEnrolment(
             public_key=identity.public.x, app_id=app_id, age_band=age_band, jurisdiction=jurisdiction
         )
-        answer = self.ask(enrolment, _Enrolled)
+        answer = _parse(self.send(enrolment, signer=Signer(identity.public.x, identity)), _Enrolled)
         certificate = self._certificate(answer, identity)
         self.node.credentials.keep(self.device, identity=identity, certificate=certificate)
         self.node.gate.enrol(self.device, answer.handle)
@@ -319,19 +319,20 @@ class Agent:
         """What the service answers to a message, in the form of ``kind``; errors as ``send`` says."""
         return _parse(self.send(message, charge=charge), kind)
 
-    def send(self, message: Message, *, charge: Reservation | None = None) -> bytes:
+    def send(self, message: Message, *, charge: Reservation | None = None, signer: Signer | None = None) -> bytes:
         """Through the door, under this device's signature where the message has one.
 
         Args:
             message: what to say.
             charge: what a private pick was charged, in the ledger of picks.
+            signer: another than this device under its handle: before it has one.
 
         Raises:
             EgressRefused: the door said no.
             ServiceUnreachable: no answer came.
             MalformedInput: the service refused; its problem name is told, nothing else of its answer.
         """
-        with contextlib.closing(self._connect(self._signer())) as transport:
+        with contextlib.closing(self._connect(signer or self._signer())) as transport:
             answer = self.release(message, transport, charge=charge)
         if answer.status >= 400:
             raise MalformedInput(f"the service refused ({answer.status} {_problem(answer.body)})")

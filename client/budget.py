@@ -72,6 +72,7 @@ class _Order:
     Attributes:
         rows: the planned releases as rows of a charge.
         standing: charges of this cause that were made before.
+        policy: whose bounds hold: the document, or the same with lower caps.
     """
 
     planned: tuple[PlannedRelease, ...]
@@ -80,6 +81,7 @@ class _Order:
     epsilon: float
     standing: tuple[Charge, ...]
     verdicts: dict[SpendKey, OverBudget | None]
+    policy: PrivacyBudgetPolicy
 
     def reservation(self, charge: int, device: DeviceId, *, repeated: bool = False) -> Reservation:
         """The answer to one device."""
@@ -147,7 +149,12 @@ class Ledger(LedgerView):
     # ── spending ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def reserve(
-        self, devices: Sequence[DeviceId], planned: Sequence[PlannedRelease], *, cause: str
+        self,
+        devices: Sequence[DeviceId],
+        planned: Sequence[PlannedRelease],
+        *,
+        cause: str,
+        epsilon_max: float = math.inf,
     ) -> Mapping[DeviceId, Reservation | BudgetExhausted]:
         """Charge planned releases to each device, in one transaction that is on the disk when this returns.
 
@@ -155,6 +162,7 @@ class Ledger(LedgerView):
             devices: who is about to release.
             planned: what each of them will release; a device is charged for all of it or for nothing.
             cause: names this draw of noise. A cause that was charged before is returned, not charged again.
+            epsilon_max: no line may pass this, where the document would allow more.
 
         Returns:
             Per device its reservation, or the refusal, which is recorded for its owner.
@@ -170,7 +178,7 @@ class Ledger(LedgerView):
         budget.check(self._policy, planned)
         answers: dict[DeviceId, Reservation | BudgetExhausted] = {}
         with self._spending("charge") as changes:
-            order = self._order(tuple(planned), cause)
+            order = self._order(tuple(planned), cause, budget.lowered(self._policy, epsilon_max))
             names = iter(dict.fromkeys(devices))
             while part := list(itertools.islice(names, _SLICE)):
                 self._reserve_some(part, order, answers, changes)
@@ -260,7 +268,9 @@ class Ledger(LedgerView):
         if new is not None:
             self._anchor.write(new)
 
-    def _order(self, planned: tuple[PlannedRelease, ...], cause: str) -> _Order:
+    def _order(
+        self, planned: tuple[PlannedRelease, ...], cause: str, policy: PrivacyBudgetPolicy | None = None
+    ) -> _Order:
         """What all devices of a reservation have in common.
 
         Raises:
@@ -272,7 +282,7 @@ class Ledger(LedgerView):
             raise ContractError("this cause was charged with another mechanism or other parameters")
         first = line_for(self._policy, planned[0].use)
         mine = budget.uses_on(first, [(release.purpose, release.use) for release in planned])
-        return _Order(planned, cause, rows, accountant.epsilon(mine, first.delta), standing, {})
+        return _Order(planned, cause, rows, accountant.epsilon(mine, first.delta), standing, {}, policy or self._policy)
 
     def _row(self, release: PlannedRelease, times: int) -> ReleaseRow:
         line = line_for(self._policy, release.use)
@@ -314,7 +324,7 @@ class Ledger(LedgerView):
         for number in numbers:
             key = spent.get(number, ())
             if key not in order.verdicts:
-                order.verdicts[key] = self._verdict(key, order.planned)
+                order.verdicts[key] = self._verdict(key, order.planned, order.policy)
             over = order.verdicts[key]
             if over is not None:
                 found[number] = over

@@ -9,7 +9,8 @@ A node is a directory. It hosts one device (a person's installation) or many vir
     credentials.json  keys by which its devices sign what they ask of the service, and what they say to each other
     sessions.db  encrypted secrets of running secure aggregations
     placements.db  encrypted: why these ads, decisions to be replayed, what followed, topics switched off
-    picks.db      encrypted private picks         picks-ledger.db  what they cost, in a ledger of its own
+    picks.db      encrypted private picks, the officers' cap on them
+    picks-ledger.db  what they cost, in a ledger of its own
     requests.json  what its owner asked of the service, with the signed acknowledgements
 """
 
@@ -37,6 +38,7 @@ from client.store.choices import ChoiceStore
 from client.store.decisions import Decisions
 from client.store.keys import DeviceId, KeyStore
 from client.store.outcomes import Outcomes
+from client.store.pick_caps import PickCaps
 from client.store.picks import PickStore
 from client.store.placed_file import PlacedFile
 from client.store.placements import Placements
@@ -98,6 +100,7 @@ class Node:
             self.vault = opened.enter_context(contextlib.closing(Vault.open(directory / "vault.db", keys)))
             self.ledger = opened.enter_context(contextlib.closing(_ledger(directory, settings, policies)))
             self.picks = PickStore(directory / "picks.db", keys)
+            self.pick_caps = PickCaps(directory / "picks.db")
             self.pick_ledger = opened.enter_context(contextlib.closing(_pick_ledger(directory, settings, policies)))
             self.gate = opened.enter_context(
                 contextlib.closing(

@@ -24,7 +24,7 @@ from common.taxonomy import Decline, Purpose, RefusalReason
 from common.wire import codec
 from common.wire.base import Message
 from common.wire.journal import SENT, JournalRow
-from common.wire.messages import DocumentRequest, FollowUpReport, Outbound, SubjectEnrolment, TrainingContribution
+from common.wire.messages import DocumentRequest, FollowUpReport, Outbound, TrainingContribution
 from common.wire.paths import route_of
 from policies.consent import Permit
 from policies.door import Charge, Gate, Journal, Letter, Payload, Sealed, Spending, Transport
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DAY_S: Final = 86_400.0
 OUTBOUND: Final = get_args(get_args(Outbound)[0])
-NAMELESS: Final = (DocumentRequest, SubjectEnrolment, FollowUpReport)
+NAMELESS: Final = (DocumentRequest, FollowUpReport)
 """Messages that no signature goes with: they are nobody's, or bring a credential of their own."""
 K = TypeVar("K", bound=str)
 C = TypeVar("C", bound=Charge)
@@ -201,7 +201,7 @@ class HttpAnswer(NamedTuple):
 
 
 class Signer(NamedTuple):
-    """Whose word a request is: the handle that the service gave, and the key that was enrolled for it."""
+    """Whose word a request is: the handle that the service gave, and the key enrolled for it; before, the key alone."""
 
     handle: str
     key: SigningKey

@@ -1,6 +1,7 @@
 """Private pick on the device: one charged draw per slot group and epoch, kept and repeated. Sends nothing itself.
 
-Order: consent, the list's form, charge (durable), draw, keep (durable), and only then is there an answer to give.
+Order: consent, the list's form, the cap in force, charge (durable), draw, keep (durable), and only then is there an
+answer to give.
 
 * Killed between charge and draw: the charge stands, nothing was drawn that anybody saw; the next try draws under it.
 * Killed between draw and keep: likewise; what was drawn is gone with the process.
@@ -17,6 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from client import pick_cap
 from client.budget import Reservation
 from client.device import Node
 from client.store.keys import DeviceId
@@ -54,8 +56,9 @@ class Before:
         kept: the answer that it keeps for the slot group and epoch.
         charged: whether a draw of the slot group and epoch was paid for.
         epsilon: what an answer would be charged now.
-        left: ε that is left in the period, before that.
+        left: ε that is left in the period, before that, under the cap in force.
         draws_left: fresh draws that fit into it.
+        cap: ε that may be spent in the period: the document's, or the privacy officers' where that is lower.
     """
 
     kept: KeptPick | None
@@ -63,6 +66,7 @@ class Before:
     epsilon: float
     left: float
     draws_left: int
+    cap: float
 
 
 def before(node: Node, device: DeviceId, listed: CandidateList) -> Before:
@@ -71,21 +75,21 @@ def before(node: Node, device: DeviceId, listed: CandidateList) -> Before:
     Raises:
         ConsentRefused: this device's own gate says no.
         DigestMismatch: the list is not for now, or names another mechanism than the document on this device.
+        EgressRefused: its owner has stopped private picks.
+        TrustError: no cap of the privacy officers was heard that may be relied on now.
         StoreError: a store or the ledger of picks cannot be read.
     """
-    permitted = node.gate.permits(device, Purpose.PLACE_PERSONALISED)
-    if not isinstance(permitted, Permit):
-        raise permitted.error()
+    _permitted(node, device)
     _check(node, listed)
-    cause = picks.cause_of(listed.slot_group, listed.epoch)
-    charged = any(entry.cause == cause for entry in node.pick_ledger.entries(device))
-    left = node.pick_ledger.remaining(device)
+    charged, cap = _is_charged(node, device, listed), pick_cap.allowed(node)
+    left = max(0.0, cap - node.pick_ledger.epsilon(device))
     return Before(
         kept=node.picks.find(device, listed.slot_group, listed.epoch),
         charged=charged,
         epsilon=0.0 if charged else listed.epsilon,
         left=left,
         draws_left=math.floor(left / listed.epsilon + 1e-9),
+        cap=cap,
     )
 
 
@@ -104,16 +108,16 @@ def answer(
     Raises:
         ConsentRefused: this device's own gate says no.
         DigestMismatch: the list is not for now, or names another mechanism than the document on this device.
-        BudgetExhausted: the budget of picks does not allow a draw.
-        EgressRefused: an answer for another list, or one that is lost, was given before.
+        TrustError: a fresh draw, and no cap of the privacy officers that may be relied on now: fetch the lists again.
+        BudgetExhausted: the budget of picks, or the privacy officers' lower cap, does not allow a draw.
+        EgressRefused: an answer for another list, or one that is lost, was given before; or its owner has stopped
+            private picks.
         StoreError: something is not durable, so nothing may be given.
 
     **Privacy:** spends ε of the list once per slot group and epoch, for everything the scores depend on; unit user,
     replace-one, local. Repeating the kept answer spends nothing.
     """
-    permitted = node.gate.permits(device, Purpose.PLACE_PERSONALISED)
-    if not isinstance(permitted, Permit):
-        raise permitted.error()
+    _permitted(node, device)
     _check(node, listed)
     charge = _charged(node, device, listed)
     where = (device, listed.slot_group, listed.epoch)
@@ -124,6 +128,8 @@ def answer(
             raise EgressRefused(RefusalReason.PICK_REDRAWN)
         index = draw(listed.drawn_by, scores(listed), noise or _noise(node, device, listed))
         kept = node.picks.keep(*where, KeptPick(listed.digest, index))
+    if kept is None:  # stopped while it was drawn
+        raise EgressRefused(RefusalReason.PICK_STOPPED)
     if kept.list_hash != listed.digest:
         raise EgressRefused(RefusalReason.PICK_REDRAWN)
     return Answered(_pick(listed, kept), replace(charge, epsilon=0.0) if charge.repeated else charge)
@@ -147,6 +153,15 @@ def own_scores(
     return tuple(found.get(creative.creative_id, -math.inf) for creative in listed.candidates)
 
 
+def _permitted(node: Node, device: DeviceId) -> None:
+    """Consent is live, and the owner has not stopped private picks."""
+    permitted = node.gate.permits(device, Purpose.PLACE_PERSONALISED)
+    if not isinstance(permitted, Permit):
+        raise permitted.error()
+    if node.picks.is_stopped(device):
+        raise EgressRefused(RefusalReason.PICK_STOPPED)
+
+
 def _check(node: Node, listed: CandidateList) -> None:
     """The list is what this device's own document says a list is, and for now by this device's own clock."""
     rules = picks.rules_of(node.policies.policies.privacy_budget)
@@ -157,10 +172,17 @@ def _check(node: Node, listed: CandidateList) -> None:
         raise DigestMismatch("the list of candidates is for another time")
 
 
+def _is_charged(node: Node, device: DeviceId, listed: CandidateList) -> bool:
+    """Whether a draw for the slot group and epoch was paid for."""
+    return device in node.pick_ledger.charged(picks.cause_of(listed.slot_group, listed.epoch))
+
+
 def _charged(node: Node, device: DeviceId, listed: CandidateList) -> Reservation:
-    cause = picks.cause_of(listed.slot_group, listed.epoch)
+    """The charge of the slot group and epoch; a first one stays below the officers' cap, and what is paid is paid."""
+    cause, planned = picks.cause_of(listed.slot_group, listed.epoch), [picks.planned(listed.drawn_by)]
+    cap = math.inf if _is_charged(node, device, listed) else pick_cap.allowed(node)
     try:
-        found = node.pick_ledger.reserve([device], [picks.planned(listed.drawn_by)], cause=cause)[device]
+        found = node.pick_ledger.reserve([device], planned, cause=cause, epsilon_max=cap)[device]
     except ContractError:  # charged for a list of another length: a second list for this slot group and epoch
         raise EgressRefused(RefusalReason.PICK_REDRAWN) from None
     if isinstance(found, BudgetExhausted):

@@ -16,17 +16,20 @@ from client.options import Device, Home, Keys, Service, choose, opened
 from client.pick import Before, before
 from client.picking import PickedDecision, Picker
 from client.rights_cli import agent_of
+from client.store.keys import DeviceId
 from common.errors import InputError, MalformedInput
 from common.wire.messages import SlotRequest
 from common.wire.pick import CandidateList
 from policies import picks
 
-Slots = Annotated[list[str], typer.Argument(help="What is to be filled; all of one slot group.", show_default=False)]
+Slots = Annotated[
+    list[str] | None, typer.Argument(help="What is to be filled; all of one slot group.", show_default=False)
+]
 Facts = Annotated[list[str] | None, typer.Option("--context", help="NAME=VALUE of the page, may be repeated.")]
 
 
 def pick(
-    slots: Slots,
+    slots: Slots = None,
     *,
     context: Facts = None,
     look: Annotated[bool, typer.Option("--look", help="Show, and do nothing else.")] = False,
@@ -34,6 +37,8 @@ def pick(
     hand_over: Annotated[
         bool, typer.Option("--hand-over", help="Print the body that the app's backend posts, instead of sending it.")
     ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="No more picks: delete kept ones, tell the service.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Allow picks again.")] = False,
     service: Service = None,
     device: Device = None,
     home: Home = None,
@@ -45,11 +50,19 @@ def pick(
 
     First the list is shown, what would be charged, what is remembered for this epoch and how many draws are left. Then
     you are asked. Only then a draw is charged, made, kept and sent; the same epoch gives the same answer for nothing.
+
+    --stop ends picks alone, from the next decision on: nothing is drawn, kept answers are deleted, the service uses
+    none that it was given. What they have cost stays spent. Ads chosen on this device go on.
     """
     with opened(home, keys, service=service, prove=True) as node:
         chosen = choose(node, device)
+        if stop or resume:
+            if slots or (stop and resume):
+                raise InputError("--stop and --resume stand alone")
+            _switch(node, chosen, stop=stop)
+            return
         picker = Picker(agent_of(node, chosen))
-        listed = _list_for(node, picker, slots)
+        listed = _list_for(node, picker, slots or [])
         standing = before(node, chosen, listed)
         _say(node, listed, standing)
         if look:
@@ -58,11 +71,23 @@ def pick(
             console.say("nothing was charged, nothing was drawn, nothing was sent")
             raise typer.Exit(1)
         equipment = picker.equipment()
-        wanted, facts = tuple(SlotRequest(slot_id=slot) for slot in slots), _facts(context or [])
+        wanted, facts = tuple(SlotRequest(slot_id=slot) for slot in slots or []), _facts(context or [])
         if hand_over:
             console.plain(picker.hand_over(listed, equipment, wanted, context=facts).decode())
             return
         _say_decided(listed, picker.decide(listed, equipment, wanted, context=facts))
+
+
+def _switch(node: Node, device: DeviceId, *, stop: bool) -> None:
+    """Stop or resume; a stop holds here whether the service answers or not, and may be said again until it does."""
+    if not stop:
+        node.picks.resume(device)
+        console.say("private picks are allowed again; what was spent stays spent")
+        return
+    node.picks.stop(device)
+    console.say("stopped on this device: nothing is drawn, kept answers are deleted; what they cost stays spent")
+    Picker(agent_of(node, device)).stop()
+    console.say("the service uses no pick of this device any more")
 
 
 def _list_for(node: Node, picker: Picker, slots: list[str]) -> CandidateList:
@@ -109,9 +134,11 @@ def _say(node: Node, listed: CandidateList, standing: Before) -> None:
         console.say("remembered for this epoch: nothing")
     console.say(f"would be charged now: ε = {standing.epsilon:g}")
     console.say(
-        f"left in this period of {rules.period_days} days: ε = {standing.left:g} of {line.epsilon_cap:g}, that is "
+        f"left in this period of {rules.period_days} days: ε = {standing.left:g} of {standing.cap:g}, that is "
         f"{standing.draws_left} draws, one per slot group and {rules.epoch_days} days"
     )
+    if standing.cap < line.epsilon_cap:
+        console.say(f"privacy officers allow ε = {standing.cap:g} where the document would allow {line.epsilon_cap:g}")
 
 
 def _say_decided(listed: CandidateList, decision: PickedDecision) -> None:

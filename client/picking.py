@@ -16,13 +16,14 @@ from client.features.extract import featurise
 from client.features.history import History
 from client.features.usable import usable
 from client.pick import Answered, answer, own_scores
+from client.pick_cap import hear
 from client.placing import Equipment, evidence_of, shown_so_far
 from common.errors import ConsentRefused
 from common.model.situation import Situation
 from common.taxonomy import DecisionMode, RefusalReason
 from common.wire.documents import open_document
 from common.wire.messages import Creative, DocumentRequest, SlotRequest
-from common.wire.pick import CandidateList, PrivatePick
+from common.wire.pick import CandidateList, PickStop, PrivatePick
 from policies import picks
 from policies.door import Sealed
 from policies.placement.assemble import inputs
@@ -66,14 +67,18 @@ class Picker:
         self._agent = agent
 
     def fetch(self) -> dict[str, CandidateList]:
-        """The lists of every slot group of this device's own document, verified; always all of them.
+        """The lists of every slot group of this device's own document, verified; always all of them, after the cap.
+
+        The privacy officers' cap is kept here: for an hour at most, what is drawn stays below it.
 
         Raises:
             PolicyError: the document on this device knows no private picks.
-            TrustError, UnknownSigner: a list does not verify.
+            TrustError, UnknownSigner: a list or the cap does not verify.
             EgressRefused, ServiceUnreachable, MalformedInput: a list could not be fetched.
         """
         rules = picks.rules_of(self._agent.node.policies.policies.privacy_budget)
+        jws = self._text(DocumentRequest(document="pick_cap"))
+        self._agent.trusting(lambda keys: hear(self._agent.node, jws, keys))
         return {group.name: self._fetched(group.name) for group in rules.slot_groups}
 
     def equipment(self) -> Equipment:
@@ -104,8 +109,8 @@ class Picker:
             locale: language of the answer.
 
         Raises:
-            ConsentRefused, DigestMismatch, BudgetExhausted, EgressRefused, StoreError: there is no answer to give; ask
-                for contextual placements instead.
+            ConsentRefused, DigestMismatch, TrustError, BudgetExhausted, EgressRefused, StoreError: there is no answer
+                to give; ask for contextual placements instead.
             ServiceUnreachable, MalformedInput: the service did not answer, or not as it should.
         """
         message, given = self._message(listed, equipment, slots, context=context, locale=locale)
@@ -123,6 +128,29 @@ class Picker:
         """The same as a body that the app's backend posts to ``/v1/decisions``; arguments and errors as ``decide``."""
         message, given = self._message(listed, equipment, slots, context=context, locale=locale)
         return self._agent.release(message, HandOver(), charge=given.charge)
+
+    def stop(self) -> None:
+        """End private picks: here before anything is sent, at the service when this returns; kept answers are deleted.
+
+        What was handed over to an app before is used no more either. Nothing is refunded. ``resume`` ends it here; the
+        service uses none of this device's picks until the running epoch is over.
+
+        Raises:
+            StoreError: it is not in force.
+            EgressRefused, ServiceUnreachable, MalformedInput: in force here, and the service may not have heard of it.
+        """
+        node, device, handle = self._agent.node, self._agent.device, self._agent.handle
+        node.picks.stop(device)
+        if handle is not None:  # else nobody knows this device
+            self._agent.send(PickStop(handle=handle))
+
+    def resume(self) -> None:
+        """Answer again when asked: at first in the next epoch, where an answer of this one was given.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        self._agent.node.picks.resume(self._agent.device)
 
     def _message(
         self,
@@ -143,8 +171,11 @@ class Picker:
         return message, given
 
     def _fetched(self, slot_group: str) -> CandidateList:
-        jws = self._agent.send(DocumentRequest(document="candidates", slot_group=slot_group)).decode("ascii", "replace")
+        jws = self._text(DocumentRequest(document="candidates", slot_group=slot_group))
         return self._agent.trusting(lambda keys: open_document(jws, CandidateList, keys))
+
+    def _text(self, request: DocumentRequest) -> str:
+        return self._agent.send(request).decode("ascii", "replace")
 
     def _scores(self, listed: CandidateList, equipment: Equipment) -> Sequence[float]:
         """Of the candidates, with this device's caps and switched-off topics applied."""

@@ -210,10 +210,12 @@ class Session(Generic[R]):
         return permitted(self.gate, self.door, devices, kind=kind, needs=self.plan.needs)
 
     def _able(self, devices: Sequence[DeviceId]) -> list[DeviceId]:
-        """Devices that could pay for what they would promise."""
+        """Devices that could pay for what they would promise, and have not answered the same before."""
         over = over_budget(self.node.ledger, self.plan.planned, devices)
-        self._drop(Stage.ADVERTISE, dict.fromkeys(over, RefusalReason.BUDGET_EXHAUSTED))
-        return [device for device in devices if device not in over]
+        before = self.node.ledger.charged(self.plan.cause).intersection(devices)
+        reasons = dict.fromkeys(over, RefusalReason.BUDGET_EXHAUSTED) | dict.fromkeys(before, RefusalReason.TOO_OFTEN)
+        self._drop(Stage.ADVERTISE, reasons)
+        return [device for device in devices if device not in reasons]
 
     def _due(self, stage: Stage, load: Callable[[bytes], S]) -> dict[DeviceId, S]:
         """States of the devices whose turn this stage is; those that may not go on are dropped from the session."""

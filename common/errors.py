@@ -46,6 +46,7 @@ ReticentError
 ├── ServiceUnreachable    a device gets no answer from the service: whatever needs one is refused
 └── ServiceError          the service does not answer this request; the text names no one
     ├── NotAuthenticated      no valid API key and no valid signature
+    │   └── PossessionNotProven   a key is enrolled by whoever holds it: the enrolment is not signed with it
     ├── NotAllowed            the caller's role may not do this
     ├── SecondOfficerNeeded   one person may not decide this alone
     ├── NotPending            what was to be decided is decided already
@@ -278,6 +279,10 @@ class ServiceError(ReticentError):
 
 class NotAuthenticated(ServiceError):
     """No API key and no signature, or none that is valid."""
+
+
+class PossessionNotProven(NotAuthenticated):
+    """An enrolment that is not signed with the very key that it enrols."""
 
 
 class NotAllowed(ServiceError):

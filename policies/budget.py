@@ -266,3 +266,11 @@ def _on(line: BudgetLine, use: MechanismUse) -> bool:
 
 def _noiseless(use: MechanismUse) -> bool:
     return not use.protects
+
+
+def lowered(policy: PrivacyBudgetPolicy, epsilon_max: float) -> PrivacyBudgetPolicy:
+    """The document, no line's cap above this."""
+    if all(line.epsilon_cap <= epsilon_max for line in policy.lines):
+        return policy
+    capped = (line.model_copy(update={"epsilon_cap": min(line.epsilon_cap, epsilon_max)}) for line in policy.lines)
+    return policy.model_copy(update={"lines": tuple(capped)})

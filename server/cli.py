@@ -73,7 +73,8 @@ def serve(
     with named_errors():
         settings = Settings.from_env()
         app = create_app(settings)
-    how: dict[str, Any] = {"host": host, "port": port, "http": CLASS, "access_log": False, "server_header": False}
+    how: dict[str, Any] = {"host": host, "port": port, "http": CLASS, "ws": "none", "access_log": False}
+    how["server_header"] = False
     if settings.workers == 1:
         uvicorn.run(app, workers=1, **how)
     else:

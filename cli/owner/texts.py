@@ -284,6 +284,7 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
     "message_consent_withdrawal": ("your withdrawal", "您的撤回"),
     "message_follow_up_report": ("confirming an ad chosen by the page", "确认按页面选出的广告"),
     "message_private_pick": ("a private pick from a public list", "从公开列表中作出的私密选择"),
+    "message_pick_stop": ("ending the use of private picks", "停用私密选择"),
     "message_document_request": ("fetching a public document", "获取公开文件"),
     "message_subject_request": ("a request about your rights", "行使您权利的请求"),
     "message_subject_read": ("asking how you stand, or fetching your package", "查询您的状态或领取数据包"),
@@ -324,6 +325,7 @@ _TEXTS: Final[dict[str, tuple[str, str]]] = {
         "An answer was given before; a second one would say more about you.",
         "此前已给出一次答案；再次作答会透露更多关于您的信息。",
     ),
+    "reason_pick-stopped": ("You have stopped private picks.", "您已停用私密选择。"),
     "reason_not-verified": ("A signature did not verify.", "签名未通过验证。"),
     "reason_late": (
         "There was no answer in the time that the app gave.",

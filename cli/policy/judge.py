@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from common.errors import InputError
 from policies.evaluation.diagnostics import Diagnostics, diagnose
 from policies.evaluation.estimators import ESTIMATORS, Modelled, difference, direct_method, on_policy
 from policies.evaluation.intervals import Estimate
 from policies.evaluation.rows import LogRow
 from policies.evaluation.sample import Sample
-from policies.evaluation.targets import TargetPolicy, as_logged, seen_from
+from policies.evaluation.targets import TargetPolicy, as_logged, judgeable, seen_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class Verdict:
     """All of it.
 
     Attributes:
-        rows, decisions: size of the log.
+        rows, decisions: how much of the log was judged.
+        with_least_bid: turns among them in which an exchange asked for a least bid; policies are judged under it.
+        left_out: decisions that were not judged, because there was a least bid and not every candidate's bid.
         logged: what the logging policy earned a turn.
         policies: each policy judged.
         differences: of each later policy to the first, by name; empty for a single policy.
@@ -41,6 +44,8 @@ class Verdict:
 
     rows: int
     decisions: int
+    with_least_bid: int
+    left_out: int
     logged: Estimate
     policies: tuple[Judged, ...]
     differences: dict[str, tuple[Estimate, ...]]
@@ -54,14 +59,19 @@ def judge(rows: Sequence[LogRow], targets: Sequence[tuple[str, TargetPolicy]]) -
     """Judge policies on a log; the first is the one that the others are compared with.
 
     Raises:
-        InputError, OutOfRange: as for ``seen_from``.
+        InputError, OutOfRange: as for ``seen_from``; or no decision is left.
     """
+    rows, left_out = judgeable(rows)
+    if left_out and not rows:
+        raise InputError("every decision of the log has a least bid, and none has the bids of all its candidates")
     samples: dict[str, Sample] = {name: seen_from(rows, target) for name, target in targets}
     logged = seen_from(rows, as_logged)
     first = next(iter(samples))
     return Verdict(
         rows=len(rows),
         decisions=len({row.decision_id for row in rows}),
+        with_least_bid=sum(row.least_bid_micros > 0 for row in rows),
+        left_out=left_out,
         logged=on_policy(logged),
         policies=tuple(
             Judged(name, tuple(estimate(sample) for estimate in ESTIMATORS), diagnose(sample), direct_method(sample))

@@ -37,6 +37,19 @@ def show_verdict(verdict: Verdict) -> None:
     ]
     columns = ["policy", "mean weight", "largest", "99 % quantile", "share of heaviest 1 %", "tail index", "uncovered"]
     show_table("Importance weights", columns, weights)
+    if verdict.with_least_bid:
+        console.print(
+            f"{verdict.with_least_bid:,} turns were asked for with a least bid: policies are judged under it",
+            soft_wrap=True,
+            highlight=False,
+        )
+    if verdict.left_out:
+        console.print(
+            f"[bold yellow]left out[/]: {verdict.left_out:,} decisions with a least bid and without the bids of all "
+            "their candidates; every figure is about the others",
+            soft_wrap=True,
+            highlight=False,
+        )
     for one in verdict.policies:
         for warning in one.warnings:
             console.print(f"[bold yellow]{one.policy}[/]: {warning}", soft_wrap=True)

@@ -77,7 +77,13 @@ class Plan:
 
     @property
     def cause(self) -> str:
-        """Names the charge: one session is charged once, and never answered twice."""
+        """Names the charge: one session is charged once, and never answered twice.
+
+        A day is counted in one session of one device, whoever invites to a second one and under whatever name: the
+        charge is named after the day, so that the ledger, on the disk and anchored, remembers it across any crash.
+        """
+        if self.invitation.measurement is not None:
+            return f"measured-day/{self.invitation.measurement.day}"
         return f"{self.invitation.run_id}/{self.invitation.round_number}/{self.invitation.session}"
 
     @property

@@ -84,6 +84,15 @@ class LedgerView:
                     found.add(device)
         return found
 
+    def charged(self, cause: str) -> set[DeviceId]:
+        """Devices that were charged for this cause, ever; an erased one is not remembered by it."""
+        query = (
+            "SELECT d.name FROM charges c CROSS JOIN entries e ON e.charge = c.id "
+            "CROSS JOIN devices d ON d.id = e.device WHERE c.cause = ?"
+        )
+        with named_errors(WHAT):
+            return {DeviceId(name) for (name,) in self._connection.execute(query, (cause,))}
+
     def epsilon(self, device: DeviceId, line: BudgetLine | None = None) -> float:
         """Composed ε of the running period on a line (the headline when absent); ∞ once anything had no noise.
 
@@ -174,10 +183,12 @@ class LedgerView:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _verdict(self, key: SpendKey, planned: Sequence[PlannedRelease]) -> OverBudget | None:
-        """The bound that a device with this spend would pass."""
+    def _verdict(
+        self, key: SpendKey, planned: Sequence[PlannedRelease], policy: PrivacyBudgetPolicy | None = None
+    ) -> OverBudget | None:
+        """The bound that a device with this spend would pass: the document's, or a stricter policy's."""
         spent, made = self._uses.spent(key), budget.counted((*self._uses[number], times) for number, times in key)
-        return budget.over(self._policy, spent, planned, made=made, simulation=self._simulation)
+        return budget.over(policy or self._policy, spent, planned, made=made, simulation=self._simulation)
 
     def _is_exhausted(self, period: int) -> bool:
         query = "SELECT 1 FROM exhausted WHERE period = ?"

@@ -6,27 +6,18 @@ key. Rows of epochs that are over are deleted, because nobody may be answered fr
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from client.store.database import connect, named_errors, transaction
+from client.store.database import named_errors, transaction
 from client.store.keys import DeviceId, KeyStore
+from client.store.pick_file import WHAT, open_picks
 from common.crypto.aead import Aead, NotAuthentic
 from common.crypto.kdf import derive
 from common.errors import VaultCorrupt
-
-FORMAT: Final = 1
-WHAT: Final = "the store of private picks"
-_SCHEMA: Final = """
-CREATE TABLE picks (
-    device TEXT NOT NULL, slot_group TEXT NOT NULL, epoch INTEGER NOT NULL, sealed BLOB NOT NULL,
-    PRIMARY KEY (device, slot_group, epoch)) STRICT, WITHOUT ROWID
-"""
 
 
 class KeptPick(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,26 +47,54 @@ class PickStore:
         """
         if not self._path.exists():
             return None
-        with self._open() as connection, named_errors(WHAT):
+        with open_picks(self._path) as connection, named_errors(WHAT):
             return self._read(connection, device, slot_group, epoch)
 
-    def keep(self, device: DeviceId, slot_group: str, epoch: int, drawn: KeptPick) -> KeptPick:
-        """Keep an answer durably, unless one was kept before; the one that stands.
+    def keep(self, device: DeviceId, slot_group: str, epoch: int, drawn: KeptPick) -> KeptPick | None:
+        """Keep an answer durably, unless one was kept before; the one that stands. None: the owner has stopped picks.
 
         Raises:
             StoreError: it could not be written, so it must not be given.
         """
         sealed = self._box(device).seal(_ENCODE(drawn), _place(device, slot_group, epoch))
-        with self._open() as connection, transaction(connection, WHAT):
+        with open_picks(self._path) as connection, transaction(connection, WHAT):
+            if _stopped(connection, device):
+                return None
             connection.execute("DELETE FROM picks WHERE device = ? AND epoch < ?", (device, epoch - 1))
             connection.execute("INSERT OR IGNORE INTO picks VALUES (?, ?, ?, ?)", (device, slot_group, epoch, sealed))
             return self._read(connection, device, slot_group, epoch) or drawn
 
+    def stop(self, device: DeviceId) -> None:
+        """The owner's no to private picks, durably: kept answers are deleted, and none is kept until ``resume``.
+
+        **Privacy:** refunds nothing: what they cost stays in the ledger of picks.
+        """
+        with open_picks(self._path) as connection, transaction(connection, WHAT):
+            connection.execute("INSERT OR IGNORE INTO stopped VALUES (?)", (device,))
+            connection.execute("DELETE FROM picks WHERE device = ?", (device,))
+
+    def resume(self, device: DeviceId) -> None:
+        """The owner wants picks again."""
+        with open_picks(self._path) as connection, transaction(connection, WHAT):
+            connection.execute("DELETE FROM stopped WHERE device = ?", (device,))
+
+    def is_stopped(self, device: DeviceId) -> bool:
+        """Whether the owner has stopped picks.
+
+        Raises:
+            StoreError: it cannot be read, which means that no answer may be given.
+        """
+        if not self._path.exists():
+            return False
+        with open_picks(self._path) as connection, named_errors(WHAT):
+            return _stopped(connection, device)
+
     def forget(self, device: DeviceId) -> None:
-        """Delete a device's answers; what they cost stays in the ledger of picks."""
+        """Delete a device's answers and its stop; what they cost stays in the ledger of picks."""
         if self._path.exists():
-            with self._open() as connection, transaction(connection, WHAT):
+            with open_picks(self._path) as connection, transaction(connection, WHAT):
                 connection.execute("DELETE FROM picks WHERE device = ?", (device,))
+                connection.execute("DELETE FROM stopped WHERE device = ?", (device,))
 
     def _read(self, connection: sqlite3.Connection, device: DeviceId, slot_group: str, epoch: int) -> KeptPick | None:
         query = "SELECT sealed FROM picks WHERE device = ? AND slot_group = ? AND epoch = ?"
@@ -87,13 +106,12 @@ class PickStore:
         except (NotAuthentic, msgspec.DecodeError):
             raise VaultCorrupt(f"{WHAT} holds a record that does not authenticate") from None
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(connect(self._path, _SCHEMA, version=FORMAT, what=WHAT)) as connection:
-            yield connection
-
     def _box(self, device: DeviceId) -> Aead:
         return Aead(derive(self._keys.load(device), "picks"))
+
+
+def _stopped(connection: sqlite3.Connection, device: DeviceId) -> bool:
+    return connection.execute("SELECT 1 FROM stopped WHERE device = ?", (device,)).fetchone() is not None
 
 
 def _place(device: DeviceId, slot_group: str, epoch: int) -> bytes:

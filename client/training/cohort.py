@@ -29,12 +29,16 @@ from client.training.workspace import Workspace
 from common.errors import PolicyError, ShapeMismatch
 from common.model.arrays import Vector
 from common.model.feature_spec import FeatureSpec
+from common.privacy.gaussians import Floats
 from common.privacy.parameters import LocalSgdParameters, RecordDpParameters
 from common.privacy.randomness import NoiseSource
 
 # A single device's noise is added in pieces that fit a processor's cache.
 NOISE_PIECE = 1 << 15
 Samples = Callable[[int], Sample]
+Row = Callable[[int], Floats]
+# What all devices' memory was lent as, what the device of a rank learnt, and how often each drew noise.
+Trained = tuple[torch.Tensor, Row, IntArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +146,22 @@ class Cohort:
         received = torch.from_numpy(start).to(self._like.device, self._like.dtype)
         if self._dp is None:
             learnt = self._plain(received, pack)
-            yield from self._handed_out("rows", learnt, learnt, zip(pack.rank.tolist(), itertools.repeat(0)))
+            rows = learnt.cpu().numpy()
+            yield from self._handed_out("rows", learnt, rows.__getitem__, zip(pack.rank.tolist(), itertools.repeat(0)))
             return
         shared = Copies.zeros(layout, 1, self._like)
         shared.flat[0] = received
         train = self._several_steps if len(pack) > 1 else self._steps_alone
-        delta, noised = (self._one_step if self._parameters.local_steps == 1 else train)(shared, pack, self._dp)
-        yield from self._handed_out(
-            "weights", delta.buffer, delta.flat, zip(pack.rank.tolist(), noised.tolist(), strict=True)
-        )
+        lent, row, noised = (self._one_step if self._parameters.local_steps == 1 else train)(shared, pack, self._dp)
+        yield from self._handed_out("weights", lent, row, zip(pack.rank.tolist(), noised.tolist(), strict=True))
 
     def _handed_out(
-        self, name: str, lent: torch.Tensor, learnt: torch.Tensor, ranked: Iterable[tuple[int, int]]
+        self, name: str, lent: torch.Tensor, row: Row, ranked: Iterable[tuple[int, int]]
     ) -> Iterator[Learnt]:
         """Copies of the rows of what was learnt, each with its number of noised steps; then the memory is free."""
-        rows = learnt.cpu().numpy()
         try:
             for rank, noised in ranked:
-                yield Learnt(rows[rank].astype(np.float64), noised)
+                yield Learnt(row(rank).astype(np.float64), noised)
         finally:
             self._space.give_back(name, lent)
 
@@ -201,25 +203,31 @@ class Cohort:
         if apart:
             target.add(total)
 
-    def _one_step(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> tuple[Copies, IntArray]:
+    def _one_step(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> Trained:
         """The only step of each device: no copies of the weights, and the noise is drawn right into the result."""
         delta = self._copies(len(pack))
         samples, noised = self._draw_ahead(pack, [delta.flat], dp)
         self._descend(delta, shared, samples(0), dp)
-        return delta, noised
+        return delta.buffer, delta.flat.cpu().numpy().__getitem__, noised
 
-    def _several_steps(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> tuple[Copies, IntArray]:
-        """Several steps: each device has weights of its own, from the second on."""
-        weights = self._copies(len(pack))
-        later = self._space.take("noise", dp.local_steps - 1, len(pack), self.plan.layout.length)
-        samples, noised = self._draw_ahead(pack, [weights.flat, *later], dp)
-        for step in range(dp.local_steps):
+    def _several_steps(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> Trained:
+        """Several steps: each device has weights of its own, from the second on. The last noise meets only the result.
+
+        Every pass over all weights of all devices counts: they fit no processor's second-level cache.
+        """
+        layout, steps = self.plan.layout, dp.local_steps
+        lent = self._space.lend("weights", steps, len(pack), layout.stride)
+        weights, *later = (Copies(layout, buffer) for buffer in lent)
+        noise = [weights.flat, *(copies.flat for copies in later)]
+        samples, noised = self._draw_ahead(pack, noise, dp, onto=shared.flat[0])
+        for step in range(steps):
             self._descend(weights, weights if step else shared, samples(step), dp)
-            weights.flat.add_(later[step - 1] if step else shared.flat)
-        weights.flat.sub_(shared.flat)
-        return weights, noised
+            if 0 < step < steps - 1:
+                weights.flat.add_(noise[step])
+        trained, last, received = (copies.flat.cpu().numpy() for copies in (weights, later[-1], shared))
+        return lent, lambda rank: trained[rank] + last[rank] - received[0], noised
 
-    def _steps_alone(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> tuple[Copies, IntArray]:
+    def _steps_alone(self, shared: Copies, pack: Pack, dp: RecordDpParameters) -> Trained:
         """Several steps of a single device, which needs no noise drawn ahead."""
         weights, noised = self._copies(1), np.zeros(1, np.int64)
         weights.flat.copy_(shared.flat)
@@ -230,11 +238,11 @@ class Cohort:
                 sample = pack.sample(self._rng.bernoulli(self._rate, int(pack.counts[0])))
             self._descend(weights, weights, sample, dp)
             for part in torch.split(weights.flat[0], piece):
-                self._draw_noise(noise[: part.numel()], dp)
+                self._draw_noise(_in_place(noise[: part.numel()]), dp)
                 part.add_(noise[: part.numel()])
             noised += 1
         weights.flat.sub_(shared.flat)
-        return weights, noised
+        return weights.buffer, weights.flat.cpu().numpy().__getitem__, noised
 
     def _copies(self, count: int) -> Copies:
         """Copies of whatever is in their memory."""
@@ -253,20 +261,27 @@ class Cohort:
             target.flat.add_(total.flat)
 
     def _draw_ahead(
-        self, pack: Pack, noise: Sequence[torch.Tensor], dp: RecordDpParameters
+        self, pack: Pack, noise: Sequence[torch.Tensor], dp: RecordDpParameters, *, onto: torch.Tensor | None = None
     ) -> tuple[Samples, IntArray]:
         """Draw what decides about records, and the noise of each step, ``[K, d]``: device by device, step by step.
+
+        ``onto`` ``[d]`` is added to the first step's, while that is in the processor's cache.
 
         Returns:
             What each step takes; and how often each device drew noise, in the order they came.
         """
         noised = np.zeros(len(pack), np.int64)
         coins = np.empty((len(noise), len(pack.owner)), np.bool_) if self._rate < 1 else None
-        for device, (start, count) in enumerate(zip(pack.starts, pack.counts, strict=True)):
-            for step, rows in enumerate(noise):
+        places, first = [_in_place(rows) for rows in noise], None if onto is None else _in_place(onto)
+        devices = zip(pack.rank.tolist(), pack.starts.tolist(), pack.counts.tolist(), strict=True)
+        for device, (rank, start, count) in enumerate(devices):
+            for step, rows in enumerate(places):
                 if coins is not None:
-                    coins[step, start : start + count] = self._rng.bernoulli(self._rate, int(count))
-                self._draw_noise(rows[pack.rank[device]], dp)
+                    coins[step, start : start + count] = self._rng.bernoulli(self._rate, count)
+                row = rows[rank]
+                self._draw_noise(row, dp)
+                if first is not None and step == 0:
+                    row += first  # in place, and of one kind: both arrays or both tensors
                 noised[device] += 1
         whole = pack.sample(None)
         return (lambda step: whole if coins is None else pack.sample(coins[step])), noised
@@ -281,12 +296,17 @@ class Cohort:
         first = steps * starts + np.arange(records) - starts
         return lambda step: pack.sample(drawn[first + counts * step])
 
-    def _draw_noise(self, row: torch.Tensor, dp: RecordDpParameters) -> None:
+    def _draw_noise(self, row: Floats | torch.Tensor, dp: RecordDpParameters) -> None:
         """Overwrite ``[d]`` with one device's noise of one step: dense, or the support would show what was touched."""
         scale = self._factor * dp.noise_stddev
-        if row.device.type == "cpu":
-            self._rng.gaussian_into(row.numpy(), scale)
+        if isinstance(row, np.ndarray):
+            self._rng.gaussian_into(row, scale)
             return
         drawn = torch.empty(row.shape, dtype=row.dtype)
         self._rng.gaussian_into(drawn.numpy(), scale)
         row.copy_(drawn)
+
+
+def _in_place(values: torch.Tensor) -> Floats | torch.Tensor:
+    """The same memory for numpy, whose calls cost less; on an accelerator the tensor itself."""
+    return values.numpy() if values.device.type == "cpu" else values

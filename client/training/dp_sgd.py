@@ -50,8 +50,9 @@ class SourcedNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships 
         """
         weights = self.params
         sizes = [weight.numel() for weight in weights]
-        draw = self._rng.gaussian(sum(sizes)) * self._noise_stddev
-        noise = torch.from_numpy(draw).to(weights[0].device, weights[0].dtype)
+        noise = torch.empty(sum(sizes), dtype=weights[0].dtype)
+        self._rng.gaussian_into(noise.numpy(), self._noise_stddev)
+        noise = noise.to(weights[0].device)
         for weight, part in zip(weights, torch.split(noise, sizes), strict=True):
             weight.grad = weight.summed_grad.view_as(weight) + part.view_as(weight)
         self.noised_steps += 1

@@ -22,6 +22,8 @@ from client.training.workspace import Workspace
 # Cancellation between the two views of a record may hide part of its norm from rounded sums. This many units in the
 # last place of what was summed are added, so a computed norm is never below the true one by more than rounding.
 NORM_ULPS = 64
+# Table rows of up to so many numbers are added column by column.
+COLUMNS_MAX = 8
 # Opacus adds it to every norm before it divides.
 NORM_FLOOR = 1e-6
 
@@ -193,9 +195,9 @@ def squared_norms(signals: Signals, weights: Copies, batch: Batch) -> torch.Tens
 
 def _inner(signals: Signals, weights: Copies, batch: Batch, views: tuple[int, int]) -> torch.Tensor:
     """Inner product of the gradients of two views of every record, ``[K, m]``."""
-    matches = _same(batch, views)
+    met, lookups = _in_tables(signals, batch, views)
     numbers = _dot(batch.numeric, views)
-    layer = matches.sum((-2, -1)).mul_(weights.layout.scale**2).add_(numbers)
+    layer = numbers + weights.layout.scale**2 * met
     if signals.rectified is not None:
         layer.add_(_dot(signals.rectified, views))
     one, other = views
@@ -204,12 +206,32 @@ def _inner(signals: Signals, weights: Copies, batch: Batch, views: tuple[int, in
         return inner
     gates = signals.outward[:, :, one, :-1] * signals.outward[:, :, other, :-1]
     squares = _times(gates.view(len(weights), -1, gates.shape[-1]), weights.head.square())
-    if signals.looked_up is not None:
+    if lookups is not None:
         # The inputs are what was looked up, and the numbers.
         numbers.add_(_dot(signals.inputs[..., : -batch.numeric.shape[-1]], views))
-        inner.add_((_lookup_dots(signals.looked_up, batch, views) * matches).sum((-2, -1)))
+        inner.add_(lookups)
     inner.addcmul_(squares.view(inner.shape), numbers)
     return inner
+
+
+def _in_tables(
+    signals: Signals, batch: Batch, views: tuple[int, int]
+) -> tuple[torch.Tensor | float, torch.Tensor | None]:
+    """Over the pairs of look-ups of one row: how many, ``[K, m]``, and the sum of their gradients' inner products."""
+    looked_up = signals.looked_up
+    if batch.distinct_fields and views[0] == views[1]:  # each look-up meets itself alone
+        return float(batch.fields), None if looked_up is None else _dot(looked_up.flatten(3), views)
+    matches = _same(batch, views)
+    met = matches.sum((-2, -1))
+    if looked_up is None:
+        return met, None
+    first, second = (looked_up[:, :, view] for view in views)
+    if not batch.distinct_fields:
+        return met, (first @ second.transpose(-1, -2)).mul_(matches).sum((-2, -1))
+    # A product with ones sums each look-up's few numbers much quicker than ``sum`` does.
+    fields, dim = looked_up.shape[-2:]
+    ones = torch.eye(fields, dtype=looked_up.dtype, device=looked_up.device).repeat_interleave(dim, 0)
+    return met, ((first * second).view(-1, fields * dim) @ ones).view_as(matches).mul_(matches).sum((-2, -1))
 
 
 def _dot(values: torch.Tensor, views: tuple[int, int]) -> torch.Tensor:
@@ -223,14 +245,6 @@ def _same(batch: Batch, views: tuple[int, int]) -> torch.Tensor:
     if batch.distinct_fields:
         return (first == second).unsqueeze(2).to(batch.labels.dtype)
     return (first.unsqueeze(-1) == second.unsqueeze(-2)).to(batch.labels.dtype)
-
-
-def _lookup_dots(looked_up: torch.Tensor, batch: Batch, views: tuple[int, int]) -> torch.Tensor:
-    """Inner products of the gradients of two views' look-ups, of the shape of ``_same``."""
-    first, second = (looked_up[:, :, view] for view in views)
-    if batch.distinct_fields:
-        return (first * second).sum(-1).unsqueeze(2)
-    return first @ second.transpose(-1, -2)
 
 
 def _add(target: Copies, weights: Copies, signals: Signals, batch: Batch, space: Workspace) -> None:
@@ -255,4 +269,16 @@ def _add(target: Copies, weights: Copies, signals: Signals, batch: Batch, space:
     target.cells.scatter_add_(0, cells, each.reshape(-1))
     if signals.looked_up is not None:
         rows = (batch.categorical + _own(target.table_row, devices, batch)).view(-1)
-        target.table.index_add_(0, rows, signals.looked_up.view(-1, layout.dim))
+        _add_rows(target.table, rows, signals.looked_up.view(-1, layout.dim))
+
+
+def _add_rows(table: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> None:
+    """Add ``values`` ``[n, dim]`` to rows of a table, repeated ones included.
+
+    ``index_add_`` sorts the rows and then waits for one after the other; narrow rows are quicker column by column.
+    """
+    if table.shape[1] > COLUMNS_MAX or table.device.type != "cpu":
+        table.index_add_(0, rows, values)
+        return
+    for column in range(table.shape[1]):
+        table[:, column].scatter_add_(0, rows, values[:, column])

@@ -93,8 +93,14 @@ class NoiseSource:
         return word % bound
 
     def bernoulli(self, probability: float, count: int) -> npt.NDArray[np.bool_]:
-        """Independent secret coins, bool ``[count]``: a Poisson sample of ``count`` records."""
-        return self.uniform(count) < probability
+        """Independent secret coins, bool ``[count]``: a Poisson sample of ``count`` records.
+
+        Those of ``uniform(count) < probability``, decided on the bits.
+        """
+        bits = np.frombuffer(self._read(8 * count), "<u8")
+        # (b >> 12) + 1/2 < p · 2^52, where the left side is below 2^52.
+        bound = math.ceil(min(max(probability, 0.0), 1.0) * 2.0**52 - 0.5)
+        return bits >> np.uint64(12) < np.uint64(bound)
 
     def _read(self, size_bytes: int) -> bytes:
         return self._stream.read(size_bytes)

@@ -82,6 +82,7 @@ class RefusalReason(StrEnum):
     UNVERIFIED = "not-verified"
     PICK_OUTDATED = "pick-outdated"
     PICK_REDRAWN = "pick-redrawn"
+    PICK_STOPPED = "pick-stopped"
     LATE = "late"
     UNAVAILABLE = "unavailable"
 
@@ -113,6 +114,7 @@ _EXPLANATIONS: dict[RefusalReason, str] = {
     RefusalReason.UNVERIFIED: "A signature or digest did not verify.",
     RefusalReason.PICK_OUTDATED: "The private pick is not from the public list that is in force.",
     RefusalReason.PICK_REDRAWN: "Another private pick was given for this list before; only the first one counts.",
+    RefusalReason.PICK_STOPPED: "The person has ended the use of private picks that were given.",
     RefusalReason.LATE: "There was no answer in the time that the caller gave, so nothing personal is used.",
     RefusalReason.UNAVAILABLE: "The state needed for a decision could not be read, which means no.",
 }

@@ -15,6 +15,7 @@ from common.errors import InvalidReceipt, TrustError
 from common.wire.experiments import ExperimentDocument
 from common.wire.messages import Catalogue, ConsentReceipt, ConsentStanding, PlacementPermit, PolicyDocument
 from common.wire.pick import CandidateList
+from common.wire.pick_cap import PickCap
 from common.wire.requests import RequestAcknowledgement
 
 RECEIPT_TYP: Final = "consent-receipt+jws"
@@ -28,6 +29,7 @@ _KINDS: Final[Mapping[type, tuple[str, type[TrustError]]]] = {
     ConsentReceipt: (RECEIPT_TYP, InvalidReceipt),
     ConsentStanding: (STANDING_TYP, TrustError),
     CandidateList: ("candidate-list+jws", TrustError),
+    PickCap: ("pick-cap+jws", TrustError),
     ExperimentDocument: ("experiment+jws", TrustError),
     RequestAcknowledgement: (ACKNOWLEDGEMENT_TYP, TrustError),
 }
@@ -35,6 +37,7 @@ _KINDS: Final[Mapping[type, tuple[str, type[TrustError]]]] = {
 Signed = (
     Catalogue
     | CandidateList
+    | PickCap
     | PolicyDocument
     | PlacementPermit
     | ConsentReceipt
@@ -46,6 +49,7 @@ D = TypeVar(
     "D",
     Catalogue,
     CandidateList,
+    PickCap,
     PolicyDocument,
     PlacementPermit,
     ConsentReceipt,

@@ -17,7 +17,8 @@ from common.wire.consent import ConsentReceipt as ConsentReceipt  # noqa: PLC041
 from common.wire.consent import ConsentStanding as ConsentStanding  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.disclosure import Disclosure
 from common.wire.measurement import MeasurementPlan
-from common.wire.pick import CandidateList, PrivatePick, SlotGroupName
+from common.wire.pick import CandidateList, PickStop, PrivatePick, SlotGroupName
+from common.wire.pick_cap import PickCap
 from common.wire.placement import Catalogue as Catalogue  # noqa: PLC0414 - what crosses the border is named here
 from common.wire.placement import Creative as Creative  # noqa: PLC0414
 from common.wire.placement import PlacementPermit as PlacementPermit  # noqa: PLC0414
@@ -93,7 +94,15 @@ class DocumentRequest(Message):
 
     kind: Literal["document_request"] = "document_request"
     document: Literal[
-        "catalogue", "model", "model_arrays", "placement_policy", "notice", "keys", "candidates", "experiment"
+        "catalogue",
+        "model",
+        "model_arrays",
+        "placement_policy",
+        "notice",
+        "keys",
+        "candidates",
+        "pick_cap",
+        "experiment",
     ]
     slot_group: SlotGroupName | None = None
 
@@ -107,6 +116,7 @@ Outbound = Annotated[
     | FollowUpReport
     | SubjectOutbound
     | PrivatePick
+    | PickStop
     | DocumentRequest,
     Field(discriminator="kind"),
 ]
@@ -199,6 +209,7 @@ Inbound = Annotated[
     | ModelManifest
     | ConsentReceipt
     | ConsentStanding
-    | CandidateList,
+    | CandidateList
+    | PickCap,
     Field(discriminator="kind"),
 ]

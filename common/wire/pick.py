@@ -54,6 +54,13 @@ class PrivatePick(Message):
     pick: Pick
 
 
+class PickStop(Message):
+    """Asks the service to use no pick of this device in the running epoch; the same words whether there is one."""
+
+    kind: Literal["pick_stop"] = "pick_stop"
+    handle: Handle
+
+
 class CandidateList(Message):
     """The public list of one slot group and epoch, fixed for the epoch and the same signed bytes for everybody.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictFloat
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from common.wire.base import Digest, Handle, Message, ShortText
 from common.wire.surface import Surface
@@ -13,7 +13,7 @@ from common.wire.surface import Surface
 class ViewCap(Message):
     """At most ``views_max`` views of a campaign in any ``window_hours``; counted on the device."""
 
-    views_max: int = Field(ge=1, le=10_000)
+    views_max: StrictInt = Field(ge=1, le=10_000)
     window_hours: float = Field(gt=0, le=24 * 366)
 
 
@@ -46,14 +46,14 @@ class Creative(Message):
     landing_url: Annotated[str, Field(pattern=r"^https://", max_length=500)]
     label: dict[str, ShortText]
     campaign_id: ShortText | None = None
-    bid_micros: int = Field(default=0, ge=0, le=10**12)
+    bid_micros: StrictInt = Field(default=0, ge=0, le=10**12)
     tags: tuple[ShortText, ...] = ()
     call_to_action: dict[str, ShortText] = Field(default_factory=dict)
-    starts_at: int | None = None
-    ends_at: int | None = None
+    starts_at: StrictInt | None = None
+    ends_at: StrictInt | None = None
     regions: tuple[ShortText, ...] = ()
     caps: tuple[ViewCap, ...] = ()
-    personal: bool = True
+    personal: StrictBool = True
 
 
 class Catalogue(Message):

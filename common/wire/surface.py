@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from common.wire.base import Message, ShortText
 
@@ -18,6 +18,6 @@ class Surface(Message):
     """
 
     slot_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-    floor_micros: int = Field(default=0, ge=0, le=10**12)
+    floor_micros: StrictInt = Field(default=0, ge=0, le=10**12)
     blocked_categories: tuple[ShortText, ...] = ()
     blocked_advertisers: tuple[ShortText, ...] = ()

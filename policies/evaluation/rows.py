@@ -51,6 +51,8 @@ class LogRow(BaseModel):
         propensity: probability of exactly that outcome, given candidates and earlier turns.
         reward: what it earned: 1 for a click, or any finite number.
         candidates: who could have been shown in this turn: after the filters, without those shown before.
+        least_bid_micros: what had to be offered at least to take part (an exchange's ``bidfloor``); 0: nothing. No
+            policy could have shown a candidate that offers less.
     """
 
     model_config = _STRICT
@@ -61,6 +63,7 @@ class LogRow(BaseModel):
     shown: Name | None
     propensity: Annotated[float, Field(gt=0, le=1)]
     reward: float
+    least_bid_micros: Annotated[int, Field(ge=0)] = 0
     candidates: Annotated[tuple[LoggedCandidate, ...], Field(max_length=10_000)]
 
     @model_validator(mode="after")
@@ -72,11 +75,28 @@ class LogRow(BaseModel):
             raise ValueError("what was shown is not among the candidates")
         if self.shown is None and self.reward != 0:
             raise ValueError("a position without a creative cannot earn a reward")
+        for candidate, may in zip(self.candidates, self.reaching, strict=True):
+            if may is False and (candidate.id == self.shown or candidate.propensity):
+                raise ValueError("a candidate below the least bid could be shown")
         return self
+
+    @property
+    def reaching(self) -> tuple[bool | None, ...]:
+        """Whether each candidate offers what had to be offered; None where its bid was not logged."""
+        least = self.least_bid_micros
+        return tuple(
+            True if not least else None if one.bid_micros is None else Bid(one.bid_micros).reaches(least)
+            for one in self.candidates
+        )
 
 
 def log_rows(
-    decision: Decision, decision_id: str, rewards: Sequence[float], *, bids: Mapping[str, Bid] | None = None
+    decision: Decision,
+    decision_id: str,
+    rewards: Sequence[float],
+    *,
+    bids: Mapping[str, Bid] | None = None,
+    least_bids: Mapping[str, int] | None = None,
 ) -> list[LogRow]:
     """The rows of a decision of g and what its turns earned.
 
@@ -85,7 +105,9 @@ def log_rows(
         decision_id: the salt that it was made with.
         rewards: one per turn.
         bids: by creative id, where the decision looked at them.
+        least_bids: by slot id, as the decision was asked for; without ``bids`` such a decision cannot be judged later.
     """
+    asked = least_bids or {}
     return [
         LogRow(
             decision_id=decision_id,
@@ -94,6 +116,7 @@ def log_rows(
             shown=turn.placement.creative_id,
             propensity=turn.placement.propensity,
             reward=reward,
+            least_bid_micros=asked.get(turn.placement.slot_id, 0),
             candidates=tuple(
                 LoggedCandidate(
                     id=choice.creative.creative_id,

@@ -1,11 +1,13 @@
 """A log seen from a target policy. Owns how a placement policy document becomes probabilities on logged turns.
 
-The candidates of a turn are taken as logged: filters, caps and pacing are those that were in force. What differs is
-score, floor, pool and strategy. Turns after the first are weighted with the turns before them.
+The candidates of a turn are taken as logged: filters, caps and pacing are those that were in force. So is what an
+exchange asked to be offered at least: whoever offers less takes part under no policy. What differs is score, floor,
+pool and strategy. Turns after the first are weighted with the turns before them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -66,15 +68,25 @@ def uniform(row: LogRow) -> list[float]:
     return [1 / len(row.candidates)] * len(row.candidates) if row.candidates else []
 
 
+def judgeable(rows: Sequence[LogRow]) -> tuple[list[LogRow], int]:
+    """The turns of decisions whose least bids can be heeded, and how many decisions were left out.
+
+    Where something had to be offered at least and a candidate's bid was not logged, nobody knows who could have been
+    shown: the whole decision is left out, because its turns hang together.
+    """
+    dark = {row.decision_id for row in rows if None in row.reaching}
+    return [row for row in rows if row.decision_id not in dark], len(dark)
+
+
 def seen_from(rows: Sequence[LogRow], target: TargetPolicy) -> Sample:
     """The sample that estimators need, with a cross-fitted reward model.
 
     Args:
-        rows: the log, in any order.
+        rows: the log, in any order; see ``judgeable``.
         target: the policy to be judged.
 
     Raises:
-        InputError: a decision lacks a turn, has one twice, or there is nothing at all.
+        InputError: a decision lacks a turn, has one twice, there is nothing at all, or a least bid without the bids.
         OutOfRange: the target's probabilities are none.
     """
     ordered = _in_order(rows)
@@ -82,7 +94,7 @@ def seen_from(rows: Sequence[LogRow], target: TargetPolicy) -> Sample:
     decisions: dict[str, int] = {}
     clusters = np.array([decisions.setdefault(row.decision_id, len(decisions)) for row in ordered], np.int64)
     folds = reward_model.folds_of(clusters)
-    turns = [_Turn(row, target(row), numbers) for row in ordered]
+    turns = [_Turn(row, _heeding(row, target), numbers) for row in ordered]
     shown = np.array([turn.shown for turn in turns], np.int64)
     of_shown = np.array([turn.response for turn in turns])
     rewards = np.array([row.reward for row in ordered], np.float64)
@@ -125,6 +137,21 @@ class _Turn:
         fallback = 0.0 if total > 1 - _SUM_TOLERANCE else 1 - total
         self.ratio = (fallback if place is None else target[place]) / row.propensity
         self.idle = fallback if place is not None and not _may_idle(row) else 0.0
+
+
+def _heeding(row: LogRow, target: TargetPolicy) -> Sequence[float]:
+    """The target's probabilities where only who offers enough takes part: before score, pool and strategy."""
+    within = row.reaching
+    if None in within:
+        raise InputError(f"decision {row.decision_id}, turn {row.turn}: a least bid, and a candidate without its bid")
+    if all(within):
+        return target(row)
+    able = tuple(itertools.compress(row.candidates, within))
+    found = target(row.model_copy(update={"candidates": able}))
+    if len(found) != len(able):
+        raise OutOfRange(f"decision {row.decision_id}, turn {row.turn}: the target's probabilities are none")
+    shares = iter(found)
+    return [next(shares) if may else 0.0 for may in within]
 
 
 def _may_idle(row: LogRow) -> bool:

@@ -37,7 +37,7 @@ QUOTAS: Final[Mapping[str, Quota]] = {
     Role.PRIVACY_OFFICER.value: Quota(1_200, 60),
     Role.AUDITOR.value: Quota(1_200, 60),
     Role.ADMIN.value: Quota(600, 60),
-    ENROLMENT: Quota(60_000, 60),  # all enrolments together: they need no credential, and each is a row
+    ENROLMENT: Quota(60_000, 60),  # all enrolments together: a key to sign with is soon made, and each is a row
 }
 
 

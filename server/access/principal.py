@@ -23,6 +23,7 @@ class Principal:
         holder: the person or organisation behind the key; survives rotation. Empty for a device.
         credential: what limits and repeated requests are counted by: the same before and after a rotation.
         scopes: what the key is narrowed to; none: all that its role may do.
+        new_key: the public key that a device without a subject has proved to hold; it may enrol that one.
     """
 
     role: Role
@@ -32,6 +33,7 @@ class Principal:
     holder: str = ""
     credential: str = ""
     scopes: frozenset[str] = frozenset()
+    new_key: str | None = None
 
     @property
     def actor(self) -> str:

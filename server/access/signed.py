@@ -1,6 +1,7 @@
 """Signed requests of devices. Owns whose key a request is checked with, and that no request is accepted twice.
 
-The key is the one that the device enrolled; its id is the subject's handle. A nonce is remembered in the database until
+The key is the one that the device enrolled; its id is the subject's handle. An enrolment is signed with the key that it
+enrols, whose id is that key: nobody enrols a key that they do not hold. A nonce is remembered in the database until
 its signature is too old, so that it holds for every worker and after a restart.
 """
 
@@ -16,10 +17,10 @@ from typing import Final
 from sqlalchemy.exc import IntegrityError
 
 from common.crypto import http_signing
-from common.crypto.http_signing import Signed
+from common.crypto.http_signing import Keys, Signed
 from common.crypto.kdf import derive
 from common.crypto.signing import PublicKey
-from common.errors import InvalidSignature, NotAuthenticated, RequestReplayed
+from common.errors import InvalidSignature, NotAuthenticated, PossessionNotProven, RequestReplayed
 from common.taxonomy import Role
 from server.access import repository
 from server.access.principal import Principal
@@ -28,6 +29,7 @@ from server.storage import Database, Transaction
 
 _SWEEP_S: Final = 60
 _NEEDED: Final = "a request signed with the device's enrolled key is needed (RFC 9421)"
+OWN_KEY_NEEDED: Final = "an enrolment is signed with the key that it enrols, whose key id is that key (RFC 9421)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,25 @@ class SignedRequests:
         """
         found = _Subject()
         try:
-            signed = http_signing.verify(
-                request.method,
-                request.url,
-                headers=request.headers,
-                body=request.body,
-                keys=lambda keyid: self._key(keyid, found),
-                now=self._clock(),
-            )
+            signed = self._verified(request, lambda keyid: self._key(keyid, found))
         except InvalidSignature:
             raise NotAuthenticated(_NEEDED) from None
         self._once(signed)
         return Principal(Role.DEVICE, signed.keyid, found.app_id, credential=f"device:{signed.keyid}")
+
+    def introduce(self, request: Presented) -> Principal:
+        """A device without a subject, by the key that it holds and may now enrol.
+
+        Raises:
+            PossessionNotProven: the request is not signed with the key that its key id is.
+            RequestReplayed: this very signature was accepted before.
+        """
+        try:
+            signed = self._verified(request, PublicKey)
+        except InvalidSignature:
+            raise PossessionNotProven(OWN_KEY_NEEDED) from None
+        self._once(signed)
+        return Principal(Role.DEVICE, credential=f"key:{signed.keyid}", new_key=signed.keyid)
 
     def known(self, session: Transaction, handle: str) -> bool:
         """Whether a subject of this handle is enrolled; an erasure waits for the end of this transaction."""
@@ -85,6 +94,11 @@ class SignedRequests:
         """The public key that a subject's device enrolled, by which the ledger knows it."""
         found = self._key(handle, _Subject())
         return None if found is None else found.raw
+
+    def _verified(self, request: Presented, keys: Keys) -> Signed:
+        return http_signing.verify(
+            request.method, request.url, headers=request.headers, body=request.body, keys=keys, now=self._clock()
+        )
 
     def _key(self, keyid: str, found: _Subject) -> PublicKey | None:
         with self._database.read() as session:

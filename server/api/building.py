@@ -41,6 +41,7 @@ from server.ledger.service import ServerLedger
 from server.measurement.known import KnownCatalogues
 from server.measurement.pacing import PacingService
 from server.measurement.service import MeasurementService
+from server.picks.cap import CapNotice
 from server.picks.lists import CandidateLists
 from server.picks.service import PickService
 from server.registry.service import Registry
@@ -249,7 +250,8 @@ def _picks(ground: Ground, shop: Shop, in_force: PlacementPolicies) -> PickServi
         log=ground.log,
         clock=ground.clock,
     )
-    return PickService(ground.database, lists, rules=rules, log=ground.log, clock=ground.clock)
+    cap = CapNotice(ground.database, rules=rules, signer=ground.signer, clock=ground.clock)
+    return PickService(ground.database, lists, cap, rules=rules, log=ground.log, clock=ground.clock)
 
 
 def _rulebook(settings: Settings, policies: LoadedPolicies) -> Rulebook:

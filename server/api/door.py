@@ -134,23 +134,26 @@ class Door:
         try:
             if self._settled(draft, entry, known):
                 found = Answer(self._encoder.encode(draft), standing)
-        except Exception as error:  # noqa: BLE001 - as above; and those who wait beside this one are told all the same
+        except Exception as error:  # noqa: BLE001 - as above
             unforeseen(error)
-        told(found)
+        try:
+            told(found)
+        except Exception as error:  # noqa: BLE001 - those who wait beside this one are told all the same
+            unforeseen(error)
 
     def _caller(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Recalled | None, bool]:
         """Who asks, if that is recalled and they may; and whether Global Privacy Control was sent."""
-        authorization, opted_out = b"", False
+        authorization, opted_out = None, False
         for name, value in headers:
             if name == b"authorization":
-                if authorization:
+                if authorization is not None:
                     return None, False
                 authorization = value
             elif name == _GPC:
                 opted_out = opted_out or gpc.opted_out((value.decode("latin-1"),))
             elif name in _UNUSUAL:
                 return None, False
-        if not authorization.startswith(b"Bearer "):
+        if authorization is None or not authorization.startswith(b"Bearer "):
             return None, False
         known = self._services.access.recall(authorization[7:])
         if known is None or known.principal.role not in _ROLES:

@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from common.crypto import http_signing
 from common.errors import NotAllowed, RateLimited
 from common.taxonomy import Role
-from server.access.limits import Standing
+from server.access.limits import ENROLMENT, Standing
 from server.access.principal import Principal
 from server.access.signed import Presented
 from server.api.services import Services
@@ -21,6 +21,8 @@ from server.api.services import Services
 _CALLER: Final = "reticent.caller"
 KEYS_IN_ADDRESS: Final = frozenset({"/openrtb2/auction"})
 """Called from pages, where a key is public anyway; only an exchange's key is taken from there."""
+ENROLS: Final = "/v1/subjects"
+"""Called by devices that are not known yet: each is the key that it holds."""
 STANDING: Final = "reticent.standing"
 
 
@@ -29,6 +31,7 @@ async def identify(request: Request, services: Services) -> Principal:
 
     Raises:
         NotAuthenticated: neither is valid.
+        PossessionNotProven: the caller enrols, and has not signed with the key that its key id is.
         RequestReplayed: the signature was accepted before.
         RateLimited: the credential has used up its quota.
         NotAllowed: a key that is no exchange's stands in the address.
@@ -36,11 +39,14 @@ async def identify(request: Request, services: Services) -> Principal:
     state = request.scope.setdefault("state", {})
     if _CALLER in state:
         return _known(state[_CALLER])
-    lines = _lines(request)
-    if http_signing.is_signed(lines):
-        url = target_uri(request, services.settings.public_url)
-        presented = Presented(request.method, url, lines, await request.body())
-        caller = await run_in_threadpool(services.signed.authenticate, presented)
+    signed, enrols = http_signing.is_signed(_lines(request)), request.scope["path"] == ENROLS
+    if enrols and (signed or "authorization" not in request.headers):
+        count(request, services, ENROLMENT, ENROLMENT)  # first: whoever makes keys up has no credential to count by
+        caller = await run_in_threadpool(services.signed.introduce, await _presented(request, services))
+        state[_CALLER] = caller
+        return caller
+    if signed:
+        caller = await run_in_threadpool(services.signed.authenticate, await _presented(request, services))
     else:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         by_address = not scheme and request.scope["path"] in KEYS_IN_ADDRESS
@@ -73,6 +79,11 @@ def target_uri(request: Request, public_url: str) -> str:
     if public_url:
         return public_url.rstrip("/") + rest
     return f"{request.url.scheme}://{request.headers.get('host', '')}{rest}"
+
+
+async def _presented(request: Request, services: Services) -> Presented:
+    url = target_uri(request, services.settings.public_url)
+    return Presented(request.method, url, _lines(request), await request.body())
 
 
 def _known(value: object) -> Principal:

@@ -37,6 +37,10 @@ _MORE: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
     ("DELETE", "/v1/placements/{slot_id}"): (412,),
     ("PUT", "/v1/campaigns/{campaign_id}"): (412,),
     ("DELETE", "/v1/campaigns/{campaign_id}"): (409, 412),
+    ("POST", "/v1/campaigns/{campaign_id}/moves"): (412,),
+    ("POST", "/v1/campaigns/{campaign_id}/review"): (412,),
+    ("POST", "/v1/creatives/{creative_id}/moves"): (412,),
+    ("POST", "/v1/creatives/{creative_id}/review"): (412,),
     ("PUT", "/v1/creatives/{creative_id}"): (412,),
     ("DELETE", "/v1/creatives/{creative_id}"): (409, 412),
     ("GET", "/v1/dsr/{request_id}/package"): (409, 410),
@@ -55,7 +59,8 @@ _SCHEMES: Final = {
         "type": "apiKey",
         "in": "header",
         "name": "Signature",
-        "description": "RFC 9421, Ed25519, tag reticent-device-v1, keyid = the subject's handle; covers @method, "
+        "description": "RFC 9421, Ed25519, tag reticent-device-v1, keyid = the subject's handle, or for an enrolment "
+        "the public key that is enrolled; covers @method, "
         "@target-uri, content-digest and idempotency-key (where sent), with created (300 s) and a fresh nonce.",
     },
 }

@@ -20,6 +20,7 @@ from server.campaigns.plan_answers import (
     CreativeOrder,
     CreativeState,
     IfMatch,
+    IfMatchMaybe,
     MadeCreatives,
     MoveOrder,
     PlanId,
@@ -27,6 +28,7 @@ from server.campaigns.plan_answers import (
     TemplateOrder,
     creative_state,
     revision,
+    revision_maybe,
     tagged,
 )
 from server.campaigns.plan_repository import Plan, Wanted
@@ -117,26 +119,32 @@ def remove(creative_id: str, services: ServicesDep, caller: Caller, if_match: If
 
 @router.post("/{creative_id}/moves")
 def move(
+    *,
     creative_id: str,
     order: Annotated[MoveOrder, Body()],
     services: ServicesDep,
     caller: Caller,
     response: Response,
+    if_match: IfMatchMaybe = None,
 ) -> CreativeState:
     """Submit, pause, resume or archive."""
-    return _answer(response, services.plans.move(_KIND, creative_id, order.move, caller))
+    seen = revision_maybe(if_match)
+    return _answer(response, services.plans.move(_KIND, creative_id, order.move, caller, revision=seen))
 
 
 @router.post("/{creative_id}/review")
 def review(
+    *,
     creative_id: str,
     order: Annotated[ReviewOrder, Body()],
     services: ServicesDep,
     caller: Caller,
     response: Response,
+    if_match: IfMatchMaybe = None,
 ) -> CreativeState:
     """Approve or reject; nobody approves what they wrote. To reject what is shown takes it down at once."""
-    return _answer(response, services.plans.review(_KIND, creative_id, order.of(), caller))
+    seen = revision_maybe(if_match)
+    return _answer(response, services.plans.review(_KIND, creative_id, order.of(), caller, revision=seen))
 
 
 def _answer(response: Response, plan: Plan) -> CreativeState:

@@ -19,6 +19,14 @@ from server.campaigns.terms import CampaignTerms, CreativeTerms, Name
 _FROZEN: Final = ConfigDict(frozen=True, extra="forbid")
 _NOTE: Final = r"^[^\x00]*$"
 IfMatch = Annotated[str, Header(max_length=200, description='ETag of what was read, as "3".', examples=['"1"'])]
+IfMatchMaybe = Annotated[
+    str | None,
+    Header(
+        max_length=200,
+        description='ETag of what was looked at, as "3"; another revision is refused then. Absent: whatever it is.',
+        examples=['"3"'],
+    ),
+]
 _TAG: Final = re.compile(r'"([1-9][0-9]{0,8})"')
 PLAN_ID: Final = r"^c(mp|rv)_[0-9a-f]{20}$"
 PlanId = Annotated[str, Field(pattern=PLAN_ID)]
@@ -180,6 +188,15 @@ def revision(if_match: str) -> int:
     if found is None:
         raise PreconditionFailed("If-Match takes the ETag of what was read")
     return int(found[1])
+
+
+def revision_maybe(if_match: str | None) -> int | None:
+    """The revision that the caller has looked at, where it says one.
+
+    Raises:
+        PreconditionFailed: the header is there and holds no entity tag of ours.
+    """
+    return None if if_match is None else revision(if_match)
 
 
 def _common(plan: Plan) -> dict[str, Any]:

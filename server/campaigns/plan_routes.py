@@ -15,10 +15,12 @@ from server.campaigns.plan_answers import (
     CampaignOrder,
     CampaignState,
     IfMatch,
+    IfMatchMaybe,
     MoveOrder,
     ReviewOrder,
     campaign_state,
     revision,
+    revision_maybe,
     tagged,
 )
 from server.campaigns.plan_repository import Plan, Wanted
@@ -84,26 +86,32 @@ def remove(campaign_id: str, services: ServicesDep, caller: Caller, if_match: If
 
 @router.post("/{campaign_id}/moves")
 def move(
+    *,
     campaign_id: str,
     order: Annotated[MoveOrder, Body()],
     services: ServicesDep,
     caller: Caller,
     response: Response,
+    if_match: IfMatchMaybe = None,
 ) -> CampaignState:
     """Submit, pause, resume or archive. What is paused is in no catalogue from now on."""
-    return _answer(response, services.plans.move(_KIND, campaign_id, order.move, caller))
+    seen = revision_maybe(if_match)
+    return _answer(response, services.plans.move(_KIND, campaign_id, order.move, caller, revision=seen))
 
 
 @router.post("/{campaign_id}/review")
 def review(
+    *,
     campaign_id: str,
     order: Annotated[ReviewOrder, Body()],
     services: ServicesDep,
     caller: Caller,
     response: Response,
+    if_match: IfMatchMaybe = None,
 ) -> CampaignState:
     """Approve or reject; nobody approves what they wrote. To reject what runs takes it down at once."""
-    return _answer(response, services.plans.review(_KIND, campaign_id, order.of(), caller))
+    seen = revision_maybe(if_match)
+    return _answer(response, services.plans.review(_KIND, campaign_id, order.of(), caller, revision=seen))
 
 
 def _answer(response: Response, plan: Plan) -> CampaignState:

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from common.errors import NotAllowed, NotFound
+from common.errors import NotAllowed, NotFound, PossessionNotProven
 from common.taxonomy import Role
 from common.wire.base import Digest
 from common.wire.messages import ConsentWithdrawal, SubjectEnrolment
 from policies.notices import Locale, NoticeDocument
 from server.access.service import Principal
+from server.access.signed import OWN_KEY_NEEDED
 from server.api.deps import ServicesDep, document
 from server.api.security import Caller
 from server.consent.proofs import proof_of
@@ -105,8 +106,12 @@ def publish_notice(wanted: Annotated[NoticeDocument, Body()], services: Services
 
 
 @router.post("/subjects", status_code=201)
-def enrol(enrolment: Annotated[SubjectEnrolment, Body(openapi_examples=_ENROLMENT)], services: ServicesDep) -> Enrolled:
-    """A random handle for a device's key. Nothing that says who it is can be sent along."""
+def enrol(
+    enrolment: Annotated[SubjectEnrolment, Body(openapi_examples=_ENROLMENT)], services: ServicesDep, caller: Caller
+) -> Enrolled:
+    """A random handle for a device's key, which has to have signed this. Nothing that says who it is can be sent."""
+    if caller.new_key != enrolment.public_key:
+        raise PossessionNotProven(OWN_KEY_NEEDED)
     certificate = services.authority.certify(enrolment.public_key)
     handle = services.consent.enrol(enrolment)
     return Enrolled(handle=handle, certificate=certificate)

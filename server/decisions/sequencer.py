@@ -64,6 +64,15 @@ class Sequencer:
 
     def run(self) -> None:
         """Until the last worker has gone, or none came."""
+        try:
+            self._serve()
+        finally:  # whoever has connected meanwhile and was not heard
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.data, Worker):
+                    self._leave(key.data)
+            self._selector.close()
+
+    def _serve(self) -> None:
         end = time.monotonic() + ALONE_S
         served = False
         while self._workers or (not served and time.monotonic() < end):

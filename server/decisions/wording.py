@@ -27,6 +27,7 @@ _CHINESE: Final[Mapping[RefusalReason, str]] = {
     RefusalReason.UNVERIFIED: "签名或摘要未通过验证。",
     RefusalReason.PICK_OUTDATED: "该私密选择所依据的公开列表并非当前生效的列表。",
     RefusalReason.PICK_REDRAWN: "此前已就该列表给出另一私密选择，仅首次选择有效。",
+    RefusalReason.PICK_STOPPED: "用户已停用此前作出的私密选择。",
     RefusalReason.LATE: "未能在调用方给定的时间内作出答复，因此不使用任何个人信息。",
     RefusalReason.UNAVAILABLE: "无法读取作出决定所需的状态，因此按“否”处理。",
 }

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from common.errors import MalformedInput, NotAllowed, NotFound, NotPending, SecondOfficerNeeded
+from common.errors import MalformedInput
 from common.taxonomy import ChangeKind, ChangeState, LogKind
 from policies.loader import read_placement
 from server.access.principal import Principal
-from server.experiments import repository
 from server.experiments.changes import CHANGE, AnyChange, BudgetChange, CreativeChange, ExperimentDraft, PolicyChange
 from server.experiments.policies import PlacementPolicies
-from server.experiments.repository import Change
+from server.experiments.repository import CHANGES, Change
 from server.experiments.service import Experiments
 from server.storage import Database, Transaction, exclusive
 from server.transparency.service import TransparencyLog
@@ -66,13 +65,12 @@ class Proposals:
             PolicyError, InvariantViolated: a policy document is not valid.
             MalformedInput: the evidence is too long.
         """
-        person, now = _person(caller), int(self._clock())
+        person, now = CHANGES.person(caller.holder), int(self._clock())
         text = json.dumps(evidence, sort_keys=True, allow_nan=False)
         if len(text) > EVIDENCE_CHARACTERS_MAX:
             raise MalformedInput("the evidence is too long")
         _check(wanted)
         draft = Change(
-            id=0,
             kind=wanted.kind,
             body=wanted.model_dump_json(),
             evidence=text,
@@ -84,8 +82,7 @@ class Proposals:
         )
         with self._database.write() as session:
             exclusive(session, _ROOM)
-            change = replace(draft, id=repository.add_change(session, draft))
-            return self._tell(session, change, caller)
+            return self._tell(session, CHANGES.add(session, draft), caller)
 
     def approve(self, number: int, caller: Principal) -> Change:
         """Agree to somebody else's proposal; it is in force when this returns.
@@ -96,15 +93,15 @@ class Proposals:
             SecondOfficerNeeded: by the person who proposed it.
             PolicyError, MalformedInput, ExperimentRunning, NotInThisState: it cannot take effect any more.
         """
-        person = _person(caller)
+        person = CHANGES.person(caller.holder)
         wanted = CHANGE.validate_json(self.get(number).body)
         if isinstance(wanted, CreativeChange | BudgetChange):
             with self._database.read() as session:
-                self._pending(session, number, person)
+                CHANGES.waiting(session, number, self._clock(), approver=person)
             self._campaigns.apply(wanted, caller)
         with self._database.write() as session:
             exclusive(session, _ROOM)
-            change = self._pending(session, number, person)
+            change = CHANGES.waiting(session, number, self._clock(), approver=person)
             promoted = None
             if isinstance(wanted, PolicyChange):
                 promoted = self._placement.promote(session, wanted.text, proposal=number, person=person)
@@ -123,10 +120,11 @@ class Proposals:
         Raises:
             NotFound, NotPending: as ``approve``.
         """
-        _person(caller)
+        CHANGES.person(caller.holder)
         with self._database.write() as session:
             exclusive(session, _ROOM)
-            return self._decided(session, self._pending(session, number, None), ChangeState.REJECTED, caller)
+            change = CHANGES.waiting(session, number, self._clock())
+            return self._decided(session, change, ChangeState.REJECTED, caller)
 
     def get(self, number: int) -> Change:
         """One of them.
@@ -135,49 +133,26 @@ class Proposals:
             NotFound: there is none of this number.
         """
         with self._database.read() as session:
-            found = repository.change(session, number)
-        if found is None:
-            raise NotFound("no such proposal")
-        return self._aged(found)
+            return CHANGES.get(session, number, self._clock())
 
     def list(self, before: int | None = None, limit: int = 50) -> list[Change]:
         """Everything that was ever proposed, newest first; one that is too old shows as expired."""
         with self._database.read() as session:
-            return [self._aged(one) for one in repository.changes(session, before=before, limit=limit)]
-
-    def _pending(self, session: Transaction, number: int, approver: str | None) -> Change:
-        found = repository.change(session, number)
-        if found is None:
-            raise NotFound("no such proposal")
-        if self._aged(found).state is not ChangeState.PROPOSED:
-            raise NotPending("this proposal is no longer waiting for a decision")
-        if approver is not None and approver.casefold() == found.proposed_by.casefold():
-            raise SecondOfficerNeeded("who proposed this cannot approve it; a second person has to")
-        return found
-
-    def _aged(self, change: Change) -> Change:
-        lapsed = change.state is ChangeState.PROPOSED and self._clock() >= change.expires_at
-        return replace(change, state=ChangeState.EXPIRED) if lapsed else change
+            return CHANGES.newest(session, self._clock(), before=before, limit=limit)
 
     def _decided(self, session: Transaction, change: Change, state: ChangeState, caller: Principal) -> Change:
-        now = int(self._clock())
-        repository.decide(session, change.id, state, by=_person(caller), now=now)
-        return self._tell(session, replace(change, state=state, decided_by=_person(caller), decided_at=now), caller)
+        after = replace(change, state=state, decided_by=caller.holder, decided_at=int(self._clock()))
+        return self._tell(session, after, caller)
 
     def _tell(self, session: Transaction, change: Change, caller: Principal) -> Change:
-        record = {
-            "change": change.id,
-            "kind": change.kind.value,
-            "body": json.loads(change.body),
-            "evidence": json.loads(change.evidence),
-            "reason": change.reason,
-            "state": change.state.value,
-            "proposed_by": change.proposed_by,
-            "decided_by": change.decided_by,
-        }
+        record = change.record(
+            change=change.id,
+            kind=change.kind.value,
+            body=json.loads(change.body),
+            evidence=json.loads(change.evidence),
+        )
         seq = self._log.append(session, LogKind.EXPERIMENT, record, actor=caller.actor)
-        repository.set_log_seq(session, change.id, seq)
-        return replace(change, log_seq=seq)
+        return CHANGES.put(session, replace(change, log_seq=seq))
 
 
 def _check(wanted: AnyChange) -> None:
@@ -187,9 +162,3 @@ def _check(wanted: AnyChange) -> None:
     elif wanted.kind is ChangeKind.EXPERIMENT:
         for arm in wanted.arms:
             read_placement(arm.policy_text.encode(), arm.name)
-
-
-def _person(caller: Principal) -> str:
-    if not caller.holder:
-        raise NotAllowed("this key has no holder: changes are made by people")
-    return caller.holder

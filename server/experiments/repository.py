@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlmodel import Session, col, desc, func, select
 
 from common.taxonomy import ChangeKind, ChangeState
+from server.approvals import Approvals, Proposal, Refusals, shared
 from server.experiments.tables import ChangeProposal, ExperimentRun, PlacementVersion
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Proposal):
     """A change that was proposed; see ``ChangeProposal``."""
 
-    id: int
     kind: ChangeKind
     body: str
     evidence: str
-    reason: str
     state: ChangeState
-    proposed_by: str
-    proposed_at: int
-    expires_at: int
-    decided_by: str | None = None
-    decided_at: int | None = None
-    log_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,42 +56,21 @@ class StoredExperiment:
 # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def add_change(session: Session, change: Change) -> int:
-    """Write a new one; ``change.id`` is ignored. Its number."""
-    row = ChangeProposal(**_fields(change, "id"), kind=change.kind.value, state=change.state.value)
-    session.add(row)
-    session.flush()
-    return row.id or 0
+def _change(row: ChangeProposal) -> Change:
+    kind, state = ChangeKind(row.kind), ChangeState(row.state)
+    return Change(**shared(row), kind=kind, body=row.body, evidence=row.evidence, state=state)
 
 
-def change(session: Session, number: int) -> Change | None:
-    """One of them."""
-    row = session.get(ChangeProposal, number)
-    return None if row is None else _change(row)
-
-
-def changes(session: Session, *, before: int | None, limit: int) -> list[Change]:
-    """A page, newest first."""
-    query = select(ChangeProposal).order_by(desc(col(ChangeProposal.id))).limit(limit)
-    if before is not None:
-        query = query.where(col(ChangeProposal.id) < before)
-    return [_change(row) for row in session.exec(query)]
-
-
-def decide(session: Session, number: int, state: ChangeState, *, by: str, now: int) -> None:
-    """Store what became of one, and who decided it."""
-    row = session.get_one(ChangeProposal, number)
-    row.state, row.decided_by, row.decided_at = state.value, by, now
-    session.add(row)
-    session.flush()
-
-
-def set_log_seq(session: Session, number: int, seq: int) -> None:
-    """Store where the transparency log speaks of it."""
-    row = session.get_one(ChangeProposal, number)
-    row.log_seq = seq
-    session.add(row)
-    session.flush()
+CHANGES: Final = Approvals(
+    ChangeProposal,
+    _change,
+    Refusals(
+        unknown="no such proposal",
+        decided="this proposal is no longer waiting for a decision",
+        own="who proposed this cannot approve it; a second person has to",
+        nobody="this key has no holder: changes are made by people",
+    ),
+)
 
 
 # ── placement policies ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,26 +142,8 @@ def stop(session: Session, experiment_id: str, *, by: str, now: int) -> None:
     session.flush()
 
 
-def _fields(value: Change | StoredPlacement | StoredExperiment, *but: str) -> dict[str, Any]:
-    own = {"kind", "state"} if isinstance(value, Change) else set()
-    return {name: getattr(value, name) for name in value.__slots__ if name not in {*but, *own}}
-
-
-def _change(row: ChangeProposal) -> Change:
-    return Change(
-        id=row.id or 0,
-        kind=ChangeKind(row.kind),
-        body=row.body,
-        evidence=row.evidence,
-        reason=row.reason,
-        state=ChangeState(row.state),
-        proposed_by=row.proposed_by,
-        proposed_at=row.proposed_at,
-        expires_at=row.expires_at,
-        decided_by=row.decided_by,
-        decided_at=row.decided_at,
-        log_seq=row.log_seq,
-    )
+def _fields(value: StoredPlacement | StoredExperiment) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _placement(row: PlacementVersion) -> StoredPlacement:

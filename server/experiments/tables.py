@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Integer, Text
+from sqlalchemy import BigInteger, Text
 from sqlmodel import Field, SQLModel
 
-_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+from server.approvals import ProposalRow
 
 
-class ChangeProposal(SQLModel, table=True):
+class ChangeProposal(ProposalRow, table=True):
     """A change that somebody wants; it takes effect when somebody else has approved it.
 
     Attributes:
@@ -16,24 +16,13 @@ class ChangeProposal(SQLModel, table=True):
         body: what would change, canonical JSON.
         evidence: what speaks for it: a verdict of ``reticent policy`` or figures of a report, JSON.
         state: a ``ChangeState``.
-        proposed_by, decided_by: the persons; never the same one for an approval.
-        log_seq: the newest entry of the transparency log about it.
     """
 
     __tablename__ = "change_proposal"
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=_NUMBER)
     kind: str = Field(max_length=20)
     body: str = Field(sa_type=Text)
     evidence: str = Field(sa_type=Text)
-    reason: str = Field(max_length=500)
-    state: str = Field(max_length=20, index=True)
-    proposed_by: str = Field(max_length=200)
-    proposed_at: int = Field(sa_type=BigInteger)
-    expires_at: int = Field(sa_type=BigInteger)
-    decided_by: str | None = Field(default=None, max_length=200)
-    decided_at: int | None = Field(default=None, sa_type=BigInteger)
-    log_seq: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class PlacementVersion(SQLModel, table=True):

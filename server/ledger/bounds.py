@@ -13,7 +13,7 @@ from common.taxonomy import CapState, PrivacyUnit, Purpose, ReleaseKind
 from policies.picks import line_of_picks
 from policies.releases import line_of_unit
 from policies.schema import BudgetLine, PickRules, PrivacyBudgetPolicy
-from server.ledger import caps_repository
+from server.ledger.caps_repository import CAPS
 from server.storage import Transaction
 
 CAP: Final = "cap"
@@ -84,7 +84,7 @@ def bound_of_picks(session: Transaction, rules: PickRules) -> Bound:
 
 def officers_in_force(session: Transaction) -> dict[BoundKey, float]:
     """What privacy officers allow, by line and bound."""
-    rows = caps_repository.in_state(session, CapState.IN_FORCE)
+    rows = CAPS.kept_as(session, CapState.IN_FORCE)
     return {(row.unit, row.bound): row.epsilon_max for row in rows}
 
 

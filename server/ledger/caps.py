@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from common.errors import NotAllowed, NotFound, NotPending, OutOfRange, SecondOfficerNeeded
+from common.errors import OutOfRange
 from common.taxonomy import CapState, LogKind, PrivacyUnit, Role
 from policies.picks import line_of_picks
 from policies.releases import line_of_unit
 from policies.schema import PrivacyBudgetPolicy
-from server.ledger import caps_repository as repository
 from server.ledger.bounds import CAP, PICKS, PURPOSES, Bound, bound_of_picks, bounds_of, documented, officers_in_force
-from server.ledger.caps_repository import Cap
+from server.ledger.caps_repository import CAPS, Cap
 from server.ledger.service import ROOM
 from server.ledger.told import Appends
 from server.storage import Database, Transaction, exclusive
@@ -64,7 +63,7 @@ class CapService:
             OutOfRange: not a number, or more than the document allows; or no such bound.
             NotAllowed: nobody in person holds the caller's key.
         """
-        person, hard = _person(holder), self._hard(unit, bound)
+        person, hard = CAPS.person(holder), self._hard(unit, bound)
         if not (math.isfinite(epsilon_max) and 0 <= epsilon_max <= hard):
             raise OutOfRange(f"ε lies between 0 and {hard:g}: the privacy budget document, which every device enforces")
         now = int(self._clock())
@@ -72,7 +71,6 @@ class CapService:
             exclusive(session, ROOM)
             self._expire(session, now)
             draft = Cap(
-                id=0,
                 unit=unit,
                 bound=bound,
                 epsilon_max=epsilon_max,
@@ -82,7 +80,7 @@ class CapService:
                 proposed_at=now,
                 expires_at=now + PROPOSAL_DAYS * _DAY_S,
             )
-            cap = replace(draft, id=repository.add(session, draft))
+            cap = CAPS.add(session, draft)
             lowers = epsilon_max <= min(hard, officers_in_force(session).get((unit, bound), hard))
             return self._enforce(session, cap, person, now) if lowers else self._tell(session, cap, person)
 
@@ -94,13 +92,10 @@ class CapService:
             NotPending: it was decided, replaced, or is too old.
             SecondOfficerNeeded: by the person who proposed it.
         """
-        person, now = _person(holder), int(self._clock())
+        person, now = CAPS.person(holder), int(self._clock())
         with self._database.write() as session:
             exclusive(session, ROOM)
-            cap = self._pending(session, number, now)
-            if cap.proposed_by.casefold() == person.casefold():
-                raise SecondOfficerNeeded("who proposed this cap cannot approve it; a second privacy officer has to")
-            return self._enforce(session, cap, person, now)
+            return self._enforce(session, CAPS.waiting(session, number, now, approver=person), person, now)
 
     def reject(self, number: int, *, holder: str | None) -> Cap:
         """End a proposal; whoever made it may end it too.
@@ -108,11 +103,10 @@ class CapService:
         Raises:
             NotFound, NotPending: as ``approve``.
         """
-        person, now = _person(holder), int(self._clock())
+        person, now = CAPS.person(holder), int(self._clock())
         with self._database.write() as session:
             exclusive(session, ROOM)
-            cap = self._pending(session, number, now)
-            repository.decide(session, cap.id, CapState.REJECTED, by=person, now=now)
+            cap = CAPS.waiting(session, number, now)
             return self._tell(session, replace(cap, state=CapState.REJECTED, decided_by=person, decided_at=now), person)
 
     def list(self, before: int | None = None, limit: int = 50) -> list[Cap]:
@@ -122,10 +116,8 @@ class CapService:
             before: the last number of the page before.
             limit: how many at most.
         """
-        now = int(self._clock())
         with self._database.read() as session:
-            found = repository.newest_first(session, before=before, limit=limit)
-        return [replace(cap, state=CapState.EXPIRED) if _lapsed(cap, now) else cap for cap in found]
+            return CAPS.newest(session, self._clock(), before=before, limit=limit)
 
     def in_force(self) -> Sequence[Bound]:
         """Every bound, and what binds."""
@@ -150,50 +142,25 @@ class CapService:
             raise OutOfRange("a bound is the cap of a line, or the quota of a purpose for which something is released")
         return documented(line_of_unit(self._policy, unit), bound)
 
-    def _pending(self, session: Transaction, number: int, now: int) -> Cap:
-        cap = repository.get(session, number)
-        if cap is None:
-            raise NotFound("no such cap")
-        if cap.state is not CapState.PROPOSED or _lapsed(cap, now):
-            raise NotPending("this cap is no longer waiting for a decision")
-        return cap
-
     def _enforce(self, session: Transaction, cap: Cap, person: str, now: int) -> Cap:
         """Put a cap in force; what stood there, and what else was proposed there, is replaced."""
         for state in (CapState.IN_FORCE, CapState.PROPOSED):
-            for other in repository.in_state(session, state):
+            for other in CAPS.kept_as(session, state):
                 if (other.unit, other.bound) == (cap.unit, cap.bound) and other.id != cap.id:
-                    repository.set_state(session, other.id, CapState.REPLACED)
-        repository.decide(session, cap.id, CapState.IN_FORCE, by=person, now=now)
+                    CAPS.put(session, replace(other, state=CapState.REPLACED))
         return self._tell(session, replace(cap, state=CapState.IN_FORCE, decided_by=person, decided_at=now), person)
 
     def _expire(self, session: Transaction, now: int) -> None:
-        for cap in repository.in_state(session, CapState.PROPOSED):
-            if _lapsed(cap, now):
-                repository.set_state(session, cap.id, CapState.EXPIRED)
+        for cap in CAPS.kept_as(session, CapState.PROPOSED):
+            CAPS.put(session, cap.at(now))
 
     def _tell(self, session: Transaction, cap: Cap, person: str) -> Cap:
-        record = {
-            "cap": cap.id,
-            "unit": cap.unit.value,
-            "bound": cap.bound,
-            "epsilon_max": cap.epsilon_max,
-            "document": self._hard(cap.unit, cap.bound),
-            "state": cap.state.value,
-            "reason": cap.reason,
-            "proposed_by": cap.proposed_by,
-            "decided_by": cap.decided_by,
-        }
+        record = cap.record(
+            cap=cap.id,
+            unit=cap.unit.value,
+            bound=cap.bound,
+            epsilon_max=cap.epsilon_max,
+            document=self._hard(cap.unit, cap.bound),
+        )
         seq = self._log.append(session, LogKind.CAP, record, actor=f"{Role.PRIVACY_OFFICER.value}:{person}")
-        repository.set_log_seq(session, cap.id, seq)
-        return replace(cap, log_seq=seq)
-
-
-def _person(holder: str | None) -> str:
-    if not holder:
-        raise NotAllowed("this key has no holder: a cap is changed by a person")
-    return holder
-
-
-def _lapsed(cap: Cap, now: int) -> bool:
-    return cap.state is CapState.PROPOSED and now >= cap.expires_at
+        return CAPS.put(session, replace(cap, log_seq=seq))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Integer, LargeBinary, Text
 from sqlmodel import Field, SQLModel
 
+from server.approvals import ProposalRow
+
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -104,29 +106,18 @@ class LedgerRelease(SQLModel, table=True):
     delta: float
 
 
-class LedgerCap(SQLModel, table=True):
+class LedgerCap(ProposalRow, table=True):
     """A bound on ε that privacy officers have set, or want to; only one per unit and bound is in force.
 
     Attributes:
         unit: of the line.
         bound: ``cap``, or the purpose whose quota it is.
         state: ``CapState``.
-        proposed_by, decided_by: the persons; never the same one for a raise.
-        proposed_at, decided_at, expires_at: seconds since the epoch.
-        log_seq: the newest entry of the transparency log about it.
+        proposed_by, decided_by: never the same one for a raise.
     """
 
     __tablename__ = "ledger_cap"
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=_NUMBER)
     unit: str = Field(max_length=20)
     bound: str = Field(max_length=40)
     epsilon_max: float
-    state: str = Field(max_length=20, index=True)
-    reason: str = Field(max_length=500)
-    proposed_by: str = Field(max_length=200)
-    proposed_at: int = Field(sa_type=BigInteger)
-    expires_at: int = Field(sa_type=BigInteger)
-    decided_by: str | None = Field(default=None, max_length=200)
-    decided_at: int | None = Field(default=None, sa_type=BigInteger)
-    log_seq: int | None = Field(default=None, sa_type=BigInteger)

@@ -93,9 +93,10 @@ def add_picks(session: Session, fresh: Sequence[StoredPick]) -> None:
     session.flush()
 
 
-def blank(session: Session, device: bytes, answer: bytes) -> int:
-    """Put other bytes in the place of a device's answers; how many there were."""
-    return _count(session.execute(update(PickRow).where(col(PickRow.device) == device).values(answer=answer)))
+def blank(session: Session, device: bytes, answer: bytes, *, epoch: int | None = None) -> int:
+    """Put other bytes in the place of a device's answers, of all epochs or of one; how many there were."""
+    which = [col(PickRow.device) == device, *([] if epoch is None else [col(PickRow.epoch) == epoch])]
+    return _count(session.execute(update(PickRow).where(*which).values(answer=answer)))
 
 
 def spends(session: Session, period: int) -> list[tuple[float, int]]:

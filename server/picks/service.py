@@ -28,6 +28,7 @@ from server.consent import repository as subjects
 from server.decisions import picks as reading
 from server.ledger.bounds import capped_picks
 from server.picks import repository
+from server.picks.cap import CapNotice
 from server.picks.lists import CandidateLists
 from server.picks.repository import StoredPick
 from server.storage import Database, Transaction, exclusive
@@ -35,6 +36,8 @@ from server.transparency.service import TransparencyLog
 
 ROOM: Final = "private picks"
 KEY_BYTES: Final = 32
+STOPPED: Final = b""
+"""In the place of an answer: the person wants none used in this epoch. It is the HMAC of nothing."""
 ACTOR: Final = "placement"
 
 
@@ -88,13 +91,14 @@ class PickService:
         self,
         database: Database,
         lists: CandidateLists,
+        cap: CapNotice,
         *,
         rules: PickRules | None,
         log: TransparencyLog,
         clock: Callable[[], float],
     ) -> None:
         self._database, self._rules = database, rules
-        self.lists, self._log, self._clock = lists, log, clock
+        self.lists, self.cap, self._log, self._clock = lists, cap, log, clock
 
     def offered(self, pick: Pick, slots: Sequence[SlotRequest] = ()) -> CandidateList | RefusalReason:
         """The list that a pick is from, if it is the one in force for these slots. In memory after the first time."""
@@ -165,6 +169,37 @@ class PickService:
         return sum(
             repository.blank(session, _device(key, identity), secrets.token_bytes(KEY_BYTES)) for identity in identities
         )
+
+    def stop(self, handle: str) -> None:
+        """Use no pick of this subject's device in the running epoch, neither one that was told nor one yet to come.
+
+        Where none was told yet, the epoch is charged as if one had been: a draw may have been made. Repeating it is
+        harmless.
+
+        Raises:
+            NotFound: no such subject, or there are no private picks.
+
+        **Privacy:** refunds nothing.
+        """
+        rules = self._rules
+        with self._database.write() as session:
+            enrolled = subjects.enrolled_keys(session, {handle})
+            if rules is None or handle not in enrolled:
+                raise NotFound("there are no private picks of this subject")
+            exclusive(session, ROOM)
+            now = self._clock()
+            period, epoch = picks.period_of_picks(rules, now), picks.epoch_of(rules, now)
+            device = _device(_opened_period(session, period), PublicKey(enrolled[handle]).raw)
+            standing = repository.picks_of(session, [device]).get(device, [])
+            told = {row.slot_group for row in standing if row.epoch == epoch}
+            missing = [group.name for group in rules.slot_groups if group.name not in told]
+            if not missing and all(row.answer == STOPPED for row in standing if row.epoch == epoch):
+                return
+            fresh = [StoredPick(device, name, epoch, STOPPED, period, rules.epsilon) for name in missing]
+            repository.add_picks(session, fresh)
+            repository.blank(session, device, STOPPED, epoch=epoch)
+            for record in [*_records(fresh), {"event": "stopped", "epoch": epoch, "devices": 1}]:
+                self._log.append(session, LogKind.PICK, record, actor=ACTOR)
 
     def retire(self) -> int:
         """Destroy keys and rows of periods that are over; how many rows."""
@@ -239,13 +274,8 @@ class _Book:
         )
 
     def prepare(self) -> None:
-        """Read again, alone now; a new period begins with a key of its own, and ends the ones before."""
-        key = repository.period_key(self._session, self._period)
-        if key is None:
-            repository.drop_before(self._session, self._period)
-            key = secrets.token_bytes(KEY_BYTES)
-            repository.add_period(self._session, self._period, key)
-        self._read(key)
+        """Read again, alone now."""
+        self._read(_opened_period(self._session, self._period))
 
     def judge(self) -> list[RefusalReason | None]:
         """The verdict on each claim, in order; what is fresh and fits is noted to be added."""
@@ -266,6 +296,8 @@ class _Book:
 
     def _judged(self, device: bytes, pick: Pick) -> RefusalReason | None:
         answer, standing = _answer(self._key or b"", device, pick), self._standing(device, pick)
+        if standing is not None and standing.answer == STOPPED:
+            return RefusalReason.PICK_STOPPED
         if standing is not None:
             same = hmac.compare_digest(standing.answer, answer)
             return None if same else RefusalReason.PICK_REDRAWN
@@ -287,6 +319,16 @@ class _Book:
     @functools.cached_property
     def _line(self) -> BudgetLine:
         return capped_picks(self._session, self._rules)
+
+
+def _opened_period(session: Transaction, period: int) -> bytes:
+    """The key of a period; a new period begins with a key of its own, and ends the ones before. Not for two at once."""
+    key = repository.period_key(session, period)
+    if key is None:
+        repository.drop_before(session, period)
+        key = secrets.token_bytes(KEY_BYTES)
+        repository.add_period(session, period, key)
+    return key
 
 
 def _fits(rules: PickRules, line: BudgetLine, spent: Sequence[float], planned: float) -> bool:

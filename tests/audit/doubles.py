@@ -253,8 +253,10 @@ def ledger_of_this_process() -> Callable[[Path, PrivacyBudgetPolicy], Ledger]:
 class UncountedLedger(Ledger):
     """Caps and quotas hold; how many releases of a kind there were, nobody looks at."""
 
-    def _verdict(self, key: SpendKey, planned: Sequence[PlannedRelease]) -> OverBudget | None:
-        return budget.over(self._policy, self._uses.spent(key), planned, made={})
+    def _verdict(
+        self, key: SpendKey, planned: Sequence[PlannedRelease], policy: PrivacyBudgetPolicy | None = None
+    ) -> OverBudget | None:
+        return budget.over(policy or self._policy, self._uses.spent(key), planned, made={})
 
 
 def uncounted_ledger(path: Path, policy: PrivacyBudgetPolicy) -> Ledger:

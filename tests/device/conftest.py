@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -21,6 +22,9 @@ from server.api.services import build_services, initialise
 from server.settings import Settings as ServerSettings
 from tests.service.http import Http
 from tests.service.world import Clock, World
+
+if TYPE_CHECKING:
+    from tests.device.picking import Picking
 
 
 class Wire(httpx.BaseTransport):
@@ -97,3 +101,10 @@ def agreed(home: Household) -> Household:
     home.enrol()
     home.agree()
     return home
+
+
+@pytest.fixture
+def picking(agreed: Household) -> Picking:
+    from tests.device.picking import able_to_pick  # it needs the names of this module
+
+    return able_to_pick(agreed)

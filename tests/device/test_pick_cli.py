@@ -16,7 +16,7 @@ from client.device import OWNER, Node
 from client.egress import HttpTransport, Signer
 from common.taxonomy import Purpose
 from tests.device.conftest import Household
-from tests.device.test_pick import Picking, picking  # noqa: F401 - a fixture
+from tests.device.picking import Picking
 
 Run = Callable[..., Result]
 
@@ -33,7 +33,7 @@ class Counting(httpx.BaseTransport):
 
 
 @pytest.fixture
-def wire(picking: Picking, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counting]:  # noqa: F811
+def wire(picking: Picking, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counting]:
     counting = Counting(picking.home)
 
     def connect(url: str, *, signer: Signer | None = None) -> HttpTransport:
@@ -54,17 +54,17 @@ def run(wire: Counting) -> Run:
     return lambda *arguments, **options: runner.invoke(device_app, ["pick", *arguments], **options)
 
 
-def spent(picking: Picking) -> float:  # noqa: F811
+def spent(picking: Picking) -> float:
     with Node.open(picking.node.directory, picking.node.settings) as node:
         return node.pick_ledger.epsilon(OWNER)
 
 
-def test_it_shows_first_asks_and_then_charges_once(run: Run, picking: Picking, wire: Counting) -> None:  # noqa: F811
+def test_it_shows_first_asks_and_then_charges_once(run: Run, picking: Picking, wire: Counting) -> None:
     looked = run("top", "--look")
     assert looked.exit_code == 0, looked.output
     for said in (
         "the same for everybody",
-        "top-2 randomised response over 8 candidates",
+        "top-1 randomised response over 4 candidates",
         "ε = 1 at δ = 0; unit: one user; relation: replace_one; trust: local: no trust in the server; composition: ",
         "remembered for this epoch: nothing",
         "would be charged now: ε = 1",
@@ -96,7 +96,7 @@ def test_it_shows_first_asks_and_then_charges_once(run: Run, picking: Picking, w
 
 def test_what_cannot_be_is_one_named_line(
     run: Run,
-    picking: Picking,  # noqa: F811
+    picking: Picking,
     wire: Counting,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -118,3 +118,17 @@ def test_what_cannot_be_is_one_named_line(
     assert spent(picking) == 0.0
     said = run("--help").output
     assert all(word in said for word in ("--look", "--yes", "--hand-over", "--context", "SLOTS"))
+
+
+def test_stop_and_resume(run: Run, picking: Picking, wire: Counting) -> None:
+    assert run("top", "--yes").exit_code == 0
+    stopped = run("--stop")
+    assert (stopped.exit_code, wire.asked[-1]) == (0, ("POST", "/v1/picks/stop")), stopped.output
+    assert "the service uses no pick of this device any more" in stopped.output
+    assert "You have" not in run("top", "--yes").output
+    assert "EgressRefused" in run("top", "--yes").stderr
+    assert spent(picking) == 1.0
+    for wrong in (("--stop", "--resume"), ("top", "--stop")):
+        assert "InputError" in run(*wrong).stderr
+    assert "allowed again" in run("--resume").output
+    assert "charged for this epoch, and no answer is kept" in run("top", "--look").output

@@ -209,7 +209,7 @@ def use_the_service(world: World, ears: Ears) -> None:
         assert status == 200
         key = SigningKey.generate()
         enrolment = SubjectEnrolment(public_key=key.public.x, app_id="shop", age_band=AgeBand.ADULT, jurisdiction="FR")
-        status, subject = call(enrolment)
+        status, subject = call(enrolment, Signer(key.public.x, key))
         assert status == 201
         handle = str(subject["handle"])
         me = Signer(handle, key)

@@ -12,26 +12,30 @@ from client.egress import NAMELESS, HttpTransport, Signer
 from common.crypto import http_signing
 from common.crypto.signing import SigningKey
 from common.errors import MalformedInput, ServiceUnreachable
-from common.taxonomy import FollowUp
+from common.taxonomy import FollowUp, Role
 from common.wire.messages import DocumentRequest, FollowUpReport
 from common.wire.paths import STANDING
 from tests.device.conftest import Household
 
+BEARER = re.compile(f"rtk_({'|'.join(Role)})_".encode())
+"""What a key of the service begins with. ``rtk_`` alone comes up in the base64 of signatures once in a few thousand."""
 COVERED = {'"@method"', '"@target-uri"', '"content-digest"', '"idempotency-key"'}
 
 
 def test_what_speaks_for_the_subject_is_signed_and_the_rest_names_nobody(agreed: Household) -> None:
     agreed.agent.standing()
     agreed.agent.withdraw()
-    handle = str(agreed.agent.handle)
+    handle, key = str(agreed.agent.handle), agreed.node.credentials.signing_key(OWNER)
+    assert key is not None
     kinds = {}
     for request in agreed.wire.requests:
         signed = "signature-input" in request.headers
         kinds[request.url.path] = signed
         assert "authorization" not in request.headers
-        assert (f'keyid="{handle}"' in request.headers.get("signature-input", "")) is signed
+        named = key.public.x if request.url.path == "/v1/subjects" else handle
+        assert (f'keyid="{named}"' in request.headers.get("signature-input", "")) is signed
     assert kinds == {
-        "/v1/subjects": False,
+        "/v1/subjects": True,
         "/v1/consents": True,
         STANDING: True,
         "/v1/consents/withdraw": True,
@@ -72,7 +76,8 @@ def test_no_bearer_token_is_in_any_file_of_the_device(agreed: Household) -> None
     assert set(held["devices"][OWNER]) == {"identity", "certificate", "retired_until"}
     for path in agreed.node.directory.rglob("*"):
         if path.is_file():
-            assert b"rtk_" not in path.read_bytes(), path
+            assert not BEARER.search(path.read_bytes()), path
+    assert BEARER.search(b"rtk_app_backend_")  # control
 
 
 @pytest.mark.parametrize(
@@ -108,9 +113,17 @@ def test_a_signature_adds_handle_time_and_a_nonce_and_nothing_else(agreed: House
     assert all(re.fullmatch(form, found) for form, found in zip(forms, sorted(parameters), strict=True)), parameters
 
 
+def test_an_enrolment_says_no_more_under_its_signature(agreed: Household) -> None:
+    """The key id is the public key that the body brings anyway; there is no handle yet."""
+    (request,) = [one for one in agreed.wire.requests if one.url.path == "/v1/subjects"]
+    ((_, keyid),) = re.findall(r'(keyid)="([^"]+)"', request.headers["signature-input"])
+    assert keyid == json.loads(request.content)["public_key"]
+    assert str(agreed.agent.handle) not in repr(request.headers)
+
+
 def test_no_nonce_is_used_twice(agreed: Household) -> None:
     for _ in range(5):
         agreed.agent.standing()
     inputs = [request.headers.get("signature-input", "") for request in agreed.wire.requests]
     nonces = re.findall(r'nonce="([\w-]+)"', " ".join(inputs))
-    assert len(nonces) == len(set(nonces)) == 6
+    assert len(nonces) == len(set(nonces)) == 7

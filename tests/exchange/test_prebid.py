@@ -77,7 +77,7 @@ def _bundle(folder: Path) -> Path:
     if fetched.returncode:
         pytest.skip(f"npm cannot fetch Prebid.js: {fetched.stderr.strip().splitlines()[-1:]}")
     tool = [str(build / "node_modules" / ".bin" / "esbuild"), "entry.js", "--bundle", "--minify", "--outfile=bundle.js"]
-    subprocess.run(tool, cwd=build, capture_output=True, timeout=60, check=True)
+    subprocess.run(tool, cwd=build, capture_output=True, timeout=240, check=True)
     return build / "bundle.js"
 
 
@@ -156,7 +156,7 @@ class Visit:
             "adapter": "prebidServer",
             "enabled": True,
             "bidders": [bidder],
-            "timeout": more.pop("timeout", 5_000),
+            "timeout": more.pop("timeout", 20_000),
             "endpoint": {"p1Consent": door, "noP1Consent": door},
             "syncEndpoint": {"p1Consent": sync, "noP1Consent": sync},
         }
@@ -168,7 +168,7 @@ class Visit:
             "bids": [{"bidder": bidder, "params": {}}],
         }
         config = {"s2sConfig": server, "gvlMapping": {bidder: VENDOR, "prebidServer": VENDOR}} | more
-        return dict(self.page.evaluate(AUCTION, {"config": config, "unit": unit, "timeout": 8_000}))
+        return dict(self.page.evaluate(AUCTION, {"config": config, "unit": unit, "timeout": 30_000}))
 
     def auctions(self) -> list[Request]:
         return [one for one in self.asked if "/openrtb2/auction" in one.url and one.method == "POST"]
@@ -242,7 +242,7 @@ def test_a_bid_is_shown_and_seen(visit: Callable[..., Visit]) -> None:
     assert seen.value.status == 204
     assert one.exchange.services.follow_ups.tally()["impression"] == before + 1
     frame = one.page.frame_locator("#top").frame_locator("iframe")  # Prebid draws an ad in a frame of its own
-    frame.locator(".reticent-ad").wait_for(timeout=10_000)
+    frame.locator(".reticent-ad").wait_for(timeout=30_000)
     assert frame.locator(".reticent-ad-label").inner_text() == "Ad"
     assert frame.locator("a").get_attribute("rel") == "sponsored noopener noreferrer"
     assert "<script" not in bid["ad"]
@@ -253,7 +253,7 @@ def test_a_bid_is_shown_and_seen(visit: Callable[..., Visit]) -> None:
     opened.value.wait_for_url(landing)  # by way of our counter, to the registered page
     assert one.exchange.services.follow_ups.tally()["click"] == clicks + 1
     frame.locator(".reticent-ad-close").click()
-    frame.locator(".reticent-ad-box").wait_for(state="hidden", timeout=10_000)
+    frame.locator(".reticent-ad-box").wait_for(state="hidden", timeout=30_000)
 
 
 def test_the_key_in_a_header_takes_a_preflight(visit: Callable[..., Visit]) -> None:

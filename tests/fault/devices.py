@@ -59,6 +59,7 @@ class DeviceProcesses(Grid):
         self._processes: dict[int, BaseProcess] = {}
         self._pipes: dict[int, Connection] = {}
         self._asked: dict[int, Message] = {}
+        self._timers: list[threading.Timer] = []
         self._contexts = {
             100 + i: Context(1, 100 + i, {"data-path": str(directory)}, RecordDict(), {})
             for i, directory in enumerate(directories)
@@ -81,6 +82,8 @@ class DeviceProcesses(Grid):
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
         TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = self._before
+        for timer in self._timers:  # a quick round may be over before the last kill is due
+            timer.join()
         for process in self._processes.values():
             process.kill()
         for process in self._processes.values():
@@ -111,7 +114,8 @@ class DeviceProcesses(Grid):
                 self._pipes[node].send_bytes(context_to_proto(self._contexts[node]).SerializeToString())
                 self._pipes[node].send_bytes(_encode(message))
             if at is not None and at.value == stage and when > 0:
-                threading.Timer(when, self._kill, [node]).start()
+                self._timers.append(threading.Timer(when, self._kill, [node]))
+                self._timers[-1].start()
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -16,13 +16,16 @@ from pathlib import Path
 
 from client.device import Node
 from client.pick import answer
+from client.pick_cap import hear
 from client.settings import Settings
 from client.store.keys import DeviceId, KeyStore
+from common.crypto.signing import SigningKey
 from common.privacy.randomness import SecureNoise
 from common.privacy.top_m import draw
 from common.taxonomy import Purpose
+from common.wire.documents import seal
 from common.wire.pick import CandidateList
-from policies import picks
+from policies import pick_caps, picks
 from policies.consent import Permit
 from tests.service.world import catalogue
 
@@ -43,6 +46,9 @@ def opened(directory: Path) -> Node:
     """The node, with the clock standing still."""
     node = Node.open(directory, Settings(now=lambda: NOW), prove=False)
     node.gate = Open()  # type: ignore[assignment]
+    rules, key = picks.rules_of(node.policies.policies.privacy_budget), SigningKey.generate()
+    node.pin(keys=[key.public])
+    hear(node, seal(pick_caps.made(rules, number=0, epsilon_max=None, now=NOW), key), node.server_keys)
     return node
 
 
@@ -57,7 +63,7 @@ def listed(node: Node) -> CandidateList:
         catalogue_version=1,
         chosen=rules.chosen,
         epsilon=rules.epsilon,
-        candidates=catalogue().creatives,
+        candidates=catalogue().creatives[: rules.candidates_max],
     )
 
 

@@ -115,5 +115,5 @@ def test_no_given_answer_is_uncharged_and_every_retry_is_the_same(tmp_path: Path
 
 def test_the_check_catches_a_program_that_answers_before_it_pays(tmp_path: Path, program: Program) -> None:
     dice = random.Random(6)
-    homes = [tmp_path / f"node-{number}" for number in range(6)]
+    homes = [tmp_path / f"node-{number}" for number in range(KILLS_MAX)]
     assert any(uncharged(home, program.killed_at_random(home, "hasty", dice)) for home in homes)

@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.ports import held_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "RETICENT_LAB_MARKER"
@@ -35,18 +36,6 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
 }
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago (all held together, so they differ)."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 def _flower_home(pid: int) -> str:
@@ -121,7 +110,11 @@ class Lab:
             )
 
     def _start(self) -> None:
-        self._link, *runtime = free_ports(1 + len(self._nodes))
+        with held_ports(1 + len(self._nodes)) as (self._link, *runtime):
+            self._start_on(runtime)
+
+    def _start_on(self, runtime: Sequence[int]) -> None:
+        """The SuperLink on its port, and a SuperNode on each of these."""
         cli = self._home / "cli"
         cli.mkdir(parents=True)
         (cli / "config.toml").write_text(
@@ -149,17 +142,17 @@ class Lab:
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        node.wait(timeout=5)
+        node.wait(timeout=60)
         return family
 
     def revive_node(self, index: int) -> None:
         """A fresh SuperNode over the same node directory."""
-        (port,) = free_ports(1)
         name = f"supernode{index}-again"
-        self._start_node(name, index, port)
-        self._healthy(port)
+        with held_ports() as (port,):
+            self._start_node(name, index, port)
+            self._healthy(port)
 
-    def _healthy(self, port: int, patience_s: float = 60.0) -> None:
+    def _healthy(self, port: int, patience_s: float = 180.0) -> None:
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
             if any(one.poll() is not None for one in self._processes.values()):
@@ -181,7 +174,7 @@ class Lab:
             env={**self._env, "FLWR_HOME": str(self._home / "cli")},
         )
 
-    def submit(self, config: str = "", *, timeout_s: float = 180.0, stream: bool = True) -> tuple[str, str]:
+    def submit(self, config: str = "", *, timeout_s: float = 400.0, stream: bool = True) -> tuple[str, str]:
         """``flwr run``; its run id and what it printed."""
         extra = ["--run-config", config] if config else []
         if self._simulated:
@@ -195,7 +188,7 @@ class Lab:
             raise RuntimeError(f"flwr run was refused: {text}")
         return found[1], text
 
-    def run(self, config: str = "", *, timeout_s: float = 180.0) -> Finished:
+    def run(self, config: str = "", *, timeout_s: float = 400.0) -> Finished:
         """Submit the app, follow it to its end, and ask what became of it."""
         run_id, text = self.submit(config, timeout_s=timeout_s)
         return self.finished(run_id, text)
@@ -251,5 +244,5 @@ class Lab:
             time.sleep(0.1)
         self._signal(signal.SIGKILL)
         for one in self._processes.values():
-            one.wait(timeout=5)
+            one.wait(timeout=60)
         self._processes.clear()

@@ -115,10 +115,10 @@ def test_no_amplification_is_claimed_without_secret_sampling() -> None:
 
 
 def test_tiny_noise_is_bounded_quickly() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert epsilon([use(0.01, 0.5, 1000)], DELTA) > 1e6
     assert epsilon([use(0.05)], DELTA) == pytest.approx(gaussian_closed_form(0.05, 1, DELTA), rel=1e-3)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_no_release_and_no_noise() -> None:
@@ -149,10 +149,10 @@ def test_replace_one_is_refused_rather_than_approximated() -> None:
 def test_equal_multisets_are_computed_once() -> None:
     uses = [use(3.21, 0.123, 7), use(5.0)]
     epsilon(uses, DELTA)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(500):
         epsilon([uses[1], use(3.21, 0.123, 3), use(3.21, 0.123, 4)], DELTA)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_statement_is_whole() -> None:

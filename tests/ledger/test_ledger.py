@@ -306,11 +306,11 @@ def test_no_noise_is_refused_on_a_real_device_and_shows_infinity_in_a_simulation
 def test_many_devices_are_charged_at_once_and_quickly(ledger: Ledger) -> None:
     devices = [DeviceId(f"device-{number}") for number in range(5000)]
     ledger.reserve(devices[:2500], ROUND, cause="early")
-    start = time.perf_counter()
+    start = time.process_time()
     for number in range(5):
         answers = ledger.reserve(devices, ROUND, cause=f"run/{number}")
         ledger.settle([answer for answer in answers.values() if isinstance(answer, Reservation)])
-    assert time.perf_counter() - start < 25  # a millisecond each
+    assert time.process_time() - start < 25  # a millisecond each
     assert list(answers) == devices
     assert {count for _, count in ledger.spends()} == {2500}
     totals = {ledger.epsilon(device) for device in devices[::500]}

@@ -27,7 +27,7 @@ def changed(**changes: object) -> PrivacyBudgetPolicy:
 def test_the_shipped_document_holds_its_cap_of_four_in_twenty_eight_days() -> None:
     picks.prove_picks(POLICY)
     assert (picks.draws_of_period(RULES), picks.epsilon_of_period(RULES)) == (4, 4.0)
-    assert (RULES.epsilon_cap, RULES.period_days, RULES.candidates_max) == (4.0, 28, 8)
+    assert (RULES.epsilon_cap, RULES.period_days, RULES.candidates_max) == (4.0, 28, 4)
 
 
 BROKEN: list[dict[str, object]] = [
@@ -72,7 +72,7 @@ def test_the_line_is_pure_local_and_replace_one_and_the_other_ledger_knows_nothi
         TrustModel.LOCAL,
         0.0,
     )
-    release = picks.planned(picks.mechanism(RULES, 8))
+    release = picks.planned(picks.mechanism(RULES, 4))
     assert (release.kind, release.purpose) == (ReleaseKind.PRIVATE_PICK, Purpose.PLACE_PERSONALISED)
     with pytest.raises(PolicyError):
         line_for(POLICY, release.use)
@@ -86,7 +86,7 @@ def test_the_line_is_pure_local_and_replace_one_and_the_other_ledger_knows_nothi
 
 
 def test_four_draws_fit_and_a_fifth_does_not() -> None:
-    own, release = picks.pick_budget(POLICY), picks.planned(picks.mechanism(RULES, 8))
+    own, release = picks.pick_budget(POLICY), picks.planned(picks.mechanism(RULES, 4))
     spent = [(release.purpose, release.use)] * 3
     assert budget.over(own, spent, [release], made={}) is None
     found = budget.over(own, [*spent, *spent[:1]], [release], made={})
@@ -106,9 +106,11 @@ def test_epochs_never_straddle_periods() -> None:
 
 
 def test_m_is_public_and_less_than_the_list_is_long() -> None:
-    assert picks.mechanism(RULES, 8) == TopM(candidates=8, chosen=2, epsilon=1.0)
-    assert picks.mechanism(RULES, 2).chosen == 1
-    for length in (0, 1, 9):
+    assert picks.mechanism(RULES, 4) == TopM(candidates=4, chosen=1, epsilon=1.0)
+    wide = RULES.model_copy(update={"candidates_max": 8, "chosen": 2})
+    assert picks.mechanism(wide, 8) == TopM(candidates=8, chosen=2, epsilon=1.0)
+    assert picks.mechanism(wide, 2).chosen == 1
+    for length in (0, 1, 5):
         with pytest.raises(PolicyError):
             picks.mechanism(RULES, length)
 

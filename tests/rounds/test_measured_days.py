@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from server.campaigns.service import CatalogueService
 from server.experiments import repository
 from server.experiments.repository import StoredExperiment
 from server.migrations import migrate
+from server.rounds import measuring
 from server.rounds.accounting import PROTECTED, Costs
 from server.rounds.charges import ChargeBook
 from server.rounds.measuring import SCOPE, Measured
@@ -34,6 +36,7 @@ from tests.rounds.secagg_world import QUIET, RELEASES, charged, identities, make
 from tests.service.world import catalogue
 
 DAY = int(time.time() // DAY_S) - 1
+"""Yesterday when the tests were collected, and for the server whenever they run (``world``)."""
 NOON = (DAY + 0.5) * DAY_S
 COUNTED = QUIET | {"noise_multiplier": 0.004, "levels": 65536, "releases_max": 5, "groups": ["young", "old"]}
 EXPERIMENT = "e" * 64
@@ -122,9 +125,15 @@ def publish(world: World) -> None:
     database.close()
 
 
+def stand_at_the_day_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's clock stands at the noon after DAY: midnight may pass while tests run."""
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(time=lambda: NOON + DAY_S))
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = make(tmp_path, releases=RELEASES | {"placement_counts": COUNTED})
+    stand_at_the_day_after(monkeypatch)
     use_environment(made, monkeypatch)
     publish(made)
     live(made)
@@ -188,7 +197,7 @@ def test_without_consent_to_be_counted_nothing_is_sent(world: World) -> None:
 def test_a_day_without_a_campaign_or_one_that_is_not_over_is_not_measured(world: World) -> None:
     with pytest.raises(NotFound):
         run_measurement(world, task="measure", measure_day="2001-01-01")
-    today = time.strftime("%Y-%m-%d", time.gmtime())
+    today = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 600))  # it does not end while devices are asked
     with pytest.raises(TooFewSurvivors):  # every device declines
         run_measurement(world, task="measure", measure_day=today)
     assert not any(charged(world).values())
@@ -219,6 +228,7 @@ SMALL = COHORT | {"devices_min": 3, "devices_max": 4}
 def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The same eight devices, where a session holds four."""
     made = make(tmp_path, releases=RELEASES | {"placement_counts": COUNTED}, cohort=SMALL)
+    stand_at_the_day_after(monkeypatch)
     use_environment(made, monkeypatch)
     publish(made)
     live(made)

@@ -80,7 +80,7 @@ def test_fewer_shares_are_consistent_with_every_secret() -> None:
 
 def test_fewer_shares_are_uniform_whatever_the_secret() -> None:
     """n = 20,000 pairs of shares below a threshold of 3, for two secrets; chi-square of 256 low bytes of each share
-    and of their exclusive or. Each statistic has mean 255, deviation 22.6; above 400 (6.4 deviations) has odds < 1e-8.
+    and of their exclusive or. Each statistic has mean 255, deviation 22.6; above 400 has odds 2e-8, six times.
     """
     for secret in (bytes(2), b"\xff\xff"):
         drawn = np.stack([symbols(split(secret, threshold=3, count=2 + 1, entropy=os.urandom)) for _ in range(20_000)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from common.crypto.signing import SigningKey
 from common.taxonomy import Purpose, Role
 from server.api.services import initialise
 from server.settings import Settings
+from tests.ports import held_ports
 from tests.service.http import DeviceAuth
 from tests.service.race_app import WORKER_HEADER, Named
 from tests.service.world import APP, bearer, catalogue, register_model
@@ -92,29 +92,25 @@ def furnish(settings: Settings) -> tuple[dict[str, str], str]:
 @contextmanager
 def served(settings: Settings, key: dict[str, str], notice: str, app: str = "real") -> Iterator[Served]:
     """Two workers of ``tests.service.race_app:<app>``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     options = ["--factory", "--workers", str(WORKERS), "--http", f"{Named.__module__}:{Named.__name__}"]
-    options += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    options += ["--no-access-log", "--log-level", "warning", "--port"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RETICENT_")} | {
         "RETICENT_STATE_DIR": str(settings.state_dir),
         "RETICENT_DATABASE_URL": settings.database_url,
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
-    log = (settings.state_dir / "served.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", f"tests.service.race_app:{app}", *options],
-        cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
-    )  # fmt: skip
-    running = Served(f"http://127.0.0.1:{port}", key, notice, process)
-    try:
-        _wait(running, settings.state_dir / "served.log")
-        yield running
-    finally:
-        running.kill()
-        log.close()
+    with held_ports() as (port,), (settings.state_dir / "served.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", f"tests.service.race_app:{app}", *options, str(port)],
+            cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        running = Served(f"http://127.0.0.1:{port}", key, notice, process)
+        try:
+            _wait(running, settings.state_dir / "served.log")
+            yield running
+        finally:
+            running.kill()
 
 
 def _wait(running: Served, log: Path) -> None:

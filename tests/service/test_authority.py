@@ -13,7 +13,7 @@ from common.secagg.certificate import open_certificate
 from server.api.services import build_services, initialise
 from server.consent.authority import CERTIFICATE_DAYS, Authority
 from server.settings import Settings
-from tests.service.world import APP, Clock, World
+from tests.service.world import APP, Clock, World, introduced
 
 URL = "/.well-known/enrolment-authorities.json"
 
@@ -22,14 +22,14 @@ def keys_at(world: World, url: str) -> list[PublicKey]:
     return [PublicKey(key["x"]) for key in world.http.get(url).json()["keys"]]
 
 
-def enrol(world: World, public_key: str) -> dict[str, str]:
-    body = {"public_key": public_key, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"}
-    return dict(world.http.post("/v1/subjects", json=body).json())
+def enrol(world: World, key: SigningKey) -> dict[str, str]:
+    body = {"public_key": key.public.x, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"}
+    return dict(world.http.post("/v1/subjects", json=body, headers=introduced(key, world.clock)).json())
 
 
 def test_enrolment_certifies_the_devices_own_key(world: World) -> None:
     key = SigningKey.generate()
-    certificate = base64.urlsafe_b64decode(enrol(world, key.public.x)["certificate"] + "==")
+    certificate = base64.urlsafe_b64decode(enrol(world, key)["certificate"] + "==")
     authorities = keys_at(world, URL)
     now = world.clock()
     assert open_certificate(certificate, authorities, now) == key.public.raw
@@ -44,10 +44,10 @@ def test_the_authority_is_not_the_signer(world: World) -> None:
     assert world.services.settings.authority_key.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_is_no_key_is_not_enrolled(world: World) -> None:
-    assert enrol(world, "B" * 43)["title"] == "MalformedInput"  # not canonical base64url of 32 bytes
+@pytest.mark.parametrize("text", ["short", "B" * 43])
+def test_what_is_no_key_is_not_certified(text: str) -> None:
     with pytest.raises(MalformedInput):
-        Authority(SigningKey.generate()).certify("short")
+        Authority(SigningKey.generate()).certify(text)  # the second: not canonical base64url of 32 bytes
 
 
 def test_an_authority_elsewhere_certifies_elsewhere(settings: Settings) -> None:
@@ -57,6 +57,6 @@ def test_an_authority_elsewhere_certifies_elsewhere(settings: Settings) -> None:
     assert not settings.authority_key.exists()
     clock = Clock()
     world = World(build_services(elsewhere, clock=clock), clock)
-    assert enrol(world, SigningKey.generate().public.x)["certificate"] is None
+    assert enrol(world, SigningKey.generate())["certificate"] is None
     assert keys_at(world, URL) == []
     world.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from common.crypto.signing import key_ring
+from common.crypto.signing import SigningKey, key_ring
 from common.taxonomy import ConsentState, Purpose, Role
 from common.wire.documents import open_document
 from common.wire.messages import ConsentReceipt
@@ -21,7 +21,7 @@ from server.api import services as services_module
 from server.api.services import initialise
 from server.settings import DATABASE_FILE, Settings
 from tests.service.conftest import UNHURRIED
-from tests.service.world import APP, Clock, World, bearer
+from tests.service.world import APP, Clock, World, bearer, introduced
 
 DAY = 86_400
 SHIPPED = max(int(path.stem) for path in (DOCUMENTS / "notice").glob("*.yaml"))
@@ -194,8 +194,9 @@ def test_one_bad_purpose_stores_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("extra", [{"email": "a@b.example"}, {"full_name": "Wei"}, {"birth_date": "2001-01-01"}])
 def test_enrolment_accepts_nothing_that_says_who_it_is(world: World, extra: dict[str, str]) -> None:
-    body = {"public_key": "A" * 43, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"} | extra
-    answer = world.http.post("/v1/subjects", json=body)
+    key = SigningKey.generate()
+    body = {"public_key": key.public.x, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"} | extra
+    answer = world.http.post("/v1/subjects", json=body, headers=introduced(key, world.clock))
     assert answer.status_code == 422
     assert not any(part in answer.text for pair in extra.items() for part in pair)
 

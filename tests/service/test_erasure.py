@@ -34,7 +34,7 @@ from server.settings import RoundConsentRule
 from server.storage import Database
 from server.words import words
 from tests.service.search import Traces, in_tables, on_disk
-from tests.service.world import APP, Device, World
+from tests.service.world import APP, Device, World, introduced
 
 ROUNDS = 3
 
@@ -213,7 +213,7 @@ def test_enrolling_again_does_not_refill_the_budget(both: tuple[World, Lived, Li
     assert spent > 0
     submit(world, gone.device, "erasure")
     body = {"public_key": gone.device.key.public.x, "app_id": APP, "age_band": "adult", "jurisdiction": "CN"}
-    again = world.http.post("/v1/subjects", json=body)
+    again = world.http.post("/v1/subjects", json=body, headers=introduced(gone.device.key, world.clock))
     assert again.status_code == 201
     assert again.json()["handle"] != gone.device.handle
     assert ledger.epsilon(identity) == spent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_bid_has_what_an_exchange_needs(shop: World) -> None:
     assert chosen.label["en"] in bid["adm"]
     assert "reticent-ad-close" in bid["adm"]
     assert summary(answer)["reason"] == "consent-required"
-    assert "null" not in answer.text
+    assert not re.search(r"[:,\[]\s*null\b", answer.text)  # the word alone may come up in a random token
 
 
 def test_the_price_comes_from_the_offer_alone(own_shop: World) -> None:

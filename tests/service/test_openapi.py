@@ -209,8 +209,8 @@ def test_an_answer_that_is_not_named_is_caught(status: int, kind: str, body: byt
 
 def test_the_requests_were_of_every_kind() -> None:
     """Says what was asked: a run in which nothing was answered with yes would prove little."""
-    if not answered:
-        pytest.skip("the requests were made by another process")
+    if len(asked) < 20:  # of a few operations it need not hold
+        pytest.skip("the requests were made by another process, but for a few")
     print(dict(sorted(answered.items())))  # noqa: T201 - how often which status came, for whoever reads the run
     assert sum(answered.values()) > 20 * len(asked)  # this process had its share of the operations
     assert answered["200"] > len(asked)

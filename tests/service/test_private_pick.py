@@ -58,7 +58,7 @@ def test_the_index_matters_and_the_rest_of_the_answer_does_not_tell(any_world: W
     """g sees E[Y | pick]: some answer of some device is placed otherwise than by context."""
     world, listed = any_world, fetched(any_world)
     plain = chosen(world.decide(None, backend))
-    found = {i: chosen(asked(world, world.consenting(), backend, pick_of(listed, i))) for i in range(8)}
+    found = {i: chosen(asked(world, world.consenting(), backend, pick_of(listed, i))) for i in range(4)}
     assert {one for (one,) in found.values()} - set(plain), "no pick ever changed anything"
     assert plain[0] in {one for (one,) in found.values()}, "and not every pick does"
 
@@ -66,7 +66,7 @@ def test_the_index_matters_and_the_rest_of_the_answer_does_not_tell(any_world: W
 def test_retries_are_free_and_a_second_answer_is_refused(any_world: World, backend: dict[str, str]) -> None:
     world, listed, device = any_world, fetched(any_world), any_world.consenting()
     assert {outcome(asked(world, device, backend, pick_of(listed, 3)))[0] for _ in range(3)} == {"private_pick"}
-    assert outcome(asked(world, device, backend, pick_of(listed, 4))) == ("contextual", "pick-redrawn")
+    assert outcome(asked(world, device, backend, pick_of(listed, 2))) == ("contextual", "pick-redrawn")
     assert outcome(asked(world, device, backend, pick_of(listed, 3))) == ("private_pick", None)
     standing = world.services.picks.standing()
     assert standing is not None
@@ -90,7 +90,7 @@ def broken(listed: CandidateList) -> dict[str, tuple[object, str]]:
     return {
         "another epoch": (good | {"epoch": listed.epoch - 1}, "pick-outdated"),
         "another list": (good | {"list_hash": "0" * 64}, "pick-outdated"),
-        "beyond the list": (good | {"index": 8}, "pick-outdated"),
+        "beyond the list": (good | {"index": 4}, "pick-outdated"),
         "another epsilon": (good | {"epsilon": 2.0}, "pick-outdated"),
         "no pick": ("3", "malformed"),
         "scores beside it": (good | {"scores": [0.5] * 8}, "malformed"),

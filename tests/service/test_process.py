@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from common.crypto.signing import SigningKey
 from server.cli import model_app, server_app
 from server.settings import Settings
 from server.storage import open_database
+from tests.ports import held_ports
 from tests.service.http import DeviceAuth
 from tests.service.world import catalogue, register_model
 
@@ -92,15 +92,13 @@ def test_a_catalogue_file_is_published(environment: Path, tmp_path: Path) -> Non
 
 @contextmanager
 def serving(environment: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from server.cli import server_app; server_app()", "serve", "--port", str(port)]
-    with (environment / "serve.log").open("w") as log:
+    command = [sys.executable, "-c", "from server.cli import server_app; server_app()", "serve", "--port"]
+    with held_ports() as (port,), (environment / "serve.log").open("w") as log:
+        command.append(str(port))
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
+            for _ in range(2400):
                 try:
                     if httpx.get(url + "/readyz", trust_env=False).status_code == 200:
                         break
@@ -111,7 +109,7 @@ def serving(environment: Path) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 def test_one_person_through_a_real_server(environment: Path) -> None:
@@ -133,7 +131,7 @@ def test_one_person_through_a_real_server(environment: Path) -> None:
             "age_band": "adult",
             "jurisdiction": "CN",
         }
-        person = http.post("/v1/subjects", json=enrolment).json()
+        person = http.post("/v1/subjects", json=enrolment, auth=DeviceAuth(key, key.public.x)).json()
         own = DeviceAuth(key, person["handle"])
         asked = {"handle": person["handle"], "slots": [{"slot_id": "top"}]}
         shop = {"authorization": f"Bearer {backend}"}

@@ -13,7 +13,7 @@ from common.errors import IdempotencyMismatch, RequestInFlight
 from common.taxonomy import ControlScope, InvalidationReason, Purpose, Role
 from server.access.repeats import KEPT_S, LEASE_S, Answer, Repeats, Ticket
 from server.settings import DATABASE_FILE
-from tests.service.world import Device, World, bearer
+from tests.service.world import Device, World, bearer, introduced
 
 RANDOM = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 KEY = {"idempotency-key": RANDOM}
@@ -144,9 +144,10 @@ def test_what_is_shown_once_is_not_stored_in_the_clear(world: World) -> None:
     """Neither the database alone nor the database with the pepper opens a kept answer: the caller's key is needed."""
     admin = world.key(Role.ADMIN)
     token = world.http.post("/v1/api-keys", json=SHOP, headers=admin | KEY).json()["api_key"]
-    enrolment = {"public_key": "A" * 43, "app_id": "a", "age_band": "adult", "jurisdiction": "CN"}
     device = world.enrol()
-    assert world.http.post("/v1/subjects", json=enrolment, headers=KEY).status_code in {201, 400}
+    enrolment = {"public_key": device.key.public.x, "app_id": "a", "age_band": "adult", "jurisdiction": "CN"}
+    own = introduced(device.key, world.clock) | KEY
+    assert world.http.post("/v1/subjects", json=enrolment, headers=own).status_code == 201
     world.withdraw(device)
     ((digest, _, sealed),) = [row for row in kept(world) if row[0]][:1]
     assert sealed is not None

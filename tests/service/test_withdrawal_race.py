@@ -126,6 +126,9 @@ def test_a_kill_right_after_the_answer_loses_nothing(any_settings: Settings) -> 
                 handle = running.enrol(http)
                 acknowledged(running.grant(http, handle))
                 time.sleep(0.5)
+                begun, end = len(heard), time.monotonic() + 60
+                while len(heard) < begun + 20 and time.monotonic() < end:  # a busy machine is slow to say anything
+                    time.sleep(0.01)
                 answer = running.withdraw(http, handle)
                 running.kill()
             heard.extend(told(handle, answer))

@@ -122,6 +122,11 @@ class Device:
         return SignedHeaders(self.auth)
 
 
+def introduced(key: SigningKey, clock: Callable[[], float] = time.time) -> SignedHeaders:
+    """Headers of an enrolment, signed with the key that it enrols."""
+    return SignedHeaders(DeviceAuth(key, key.public.x, clock))
+
+
 class World:
     """An installation and the ways people use it, over HTTP."""
 
@@ -145,7 +150,7 @@ class World:
     def enrol(self, age_band: str = "adult", app_id: str = APP) -> Device:
         key = SigningKey.generate()
         body = {"public_key": key.public.x, "app_id": app_id, "age_band": age_band, "jurisdiction": "CN"}
-        answer = self.http.post("/v1/subjects", json=body)
+        answer = self.http.post("/v1/subjects", json=body, headers=introduced(key, self.clock))
         assert answer.status_code == 201, answer.text
         return Device(answer.json()["handle"], key, self.clock)
 

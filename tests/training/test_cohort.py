@@ -80,6 +80,17 @@ def test_the_equality_can_fail(name: str, broken: object, monkeypatch: pytest.Mo
         check_equal(Case(duplicates=True, clipping_norm=0.05))
 
 
+@pytest.mark.parametrize("width", [1, ghost.COLUMNS_MAX, ghost.COLUMNS_MAX + 1])
+def test_rows_of_any_width_are_added_as_often_as_they_are_named(width: int) -> None:
+    table, values = torch.ones(5, width, dtype=torch.float64), torch.arange(4.0 * width, dtype=torch.float64)
+    rows, values = torch.tensor([3, 0, 3, 3]), values.view(4, width)
+    ghost._add_rows(table, rows, values)
+    expected = torch.ones(5, width, dtype=torch.float64)
+    expected[0] += values[1]
+    expected[3] += values[0] + values[2] + values[3]
+    assert torch.equal(table, expected)
+
+
 # ── noise, coins and groups ──────────────────────────────────────────────────────────────────────────────────────────
 
 

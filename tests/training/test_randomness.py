@@ -102,6 +102,15 @@ def test_bernoulli_hits_its_rate(rate: float) -> None:
     assert abs(found - rate) <= norm.isf(ALPHA / 2) * np.sqrt(rate * (1 - rate) / DRAWS)
 
 
+@pytest.mark.parametrize("rate", [0.0, 2.0**-53, 2.0**-52, 1e-300, 0.01, 1 / 3, 0.5, 1 - 2.0**-53, 1.0])
+def test_coins_are_those_of_the_uniforms(rate: float) -> None:
+    """Decided on the bits: the same draws, corners included."""
+    coins = SimulationNoise(9).bernoulli(rate, 10_000)
+    assert np.array_equal(coins, SimulationNoise(9).uniform(10_000) < rate)
+    for byte in (0x00, 0x7F, 0x80, 0xFF):
+        assert FixedBytes(byte).bernoulli(rate, 2).tolist() == (FixedBytes(byte).uniform(2) < rate).tolist()
+
+
 @pytest.mark.parametrize("source", [SecureNoise(), SimulationNoise(1)])
 def test_a_source_cannot_be_copied(source: NoiseSource) -> None:
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
@@ -132,5 +141,5 @@ for source in (SecureNoise(), SimulationNoise(1)):
 
 def test_a_forked_process_draws_its_own_noise() -> None:
     """The seeded source is the control: there, parent and child do draw the same."""
-    result = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=240)
     assert result.stdout.split() == ["False", "True"]
