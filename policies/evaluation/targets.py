@@ -31,12 +31,17 @@ _SUM_TOLERANCE = 1e-6
 
 
 def by_document(policy: PlacementPolicy) -> TargetPolicy:
-    """The probabilities of a policy document."""
+    """The probabilities of a policy document.
+
+    Its pool is that of the decision: who was shown in an earlier turn was of it and is gone, and nobody moves up. (Where
+    the policy would not have shown one of those, the turn has no weight.)
+    """
     strategy, floor, pool = strategy_of(policy), floor_of(policy), pool_of(policy)
 
     def probabilities(row: LogRow) -> list[float]:
         order = ranked([_scored(candidate, policy.score) for candidate in row.candidates], row.decision_id)
-        choices = [candidate for candidate in order[:pool] if candidate.score >= floor]
+        left = None if pool is None else max(0, pool - row.turn)
+        choices = [candidate for candidate in order[:left] if candidate.score >= floor]
         share = dict.fromkeys((c.id for c in row.candidates), 0.0)
         if choices:
             share |= zip((c.creative.creative_id for c in choices), strategy(choices), strict=True)

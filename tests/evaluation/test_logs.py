@@ -14,14 +14,18 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.policy.read import read_log
 from common.errors import InputError, MalformedInput, OutOfRange
+from common.wire.messages import SlotRequest
 from policies.evaluation.diagnostics import diagnose
 from policies.evaluation.estimators import ESTIMATORS, on_policy
-from policies.evaluation.rows import LoggedCandidate
+from policies.evaluation.rows import LoggedCandidate, log_rows
 from policies.evaluation.targets import as_logged, by_document, by_name, seen_from, uniform
+from policies.placement.assemble import inputs
+from policies.placement.assignment import offered, opened, without
+from policies.placement.decide import decision
 from policies.placement.document import PlacementPolicy
 from policies.placement.lint import DENIED_ALWAYS
 from tests.evaluation.logs import LOGGING, exact, made_log
-from tests.placement.made import policy
+from tests.placement.made import creative, policy
 
 ROWS = made_log(4000)
 TARGETS = [
@@ -207,3 +211,26 @@ def test_lint_names_what_is_wrong(tmp_path: Path) -> None:
     code, said = run("lint", bad)
     assert code == 1
     assert "denied_categories lacks religion" in said
+
+
+def test_a_pool_smaller_than_the_loggers_is_the_decisions_and_is_not_filled_up() -> None:
+    """On every turn that a narrow policy could have reached, its probabilities are those that g itself would draw by."""
+    creatives = tuple(creative(f"c{i}") for i in range(6))
+    slots = (SlotRequest(slot_id="a", count=3),)
+    wide, narrow = (policy({"kind": "epsilon_greedy", "exploration": 0.9, "k": k}, name=f"k{k}") for k in (6, 3))
+    told, compared = inputs(creatives, now=0), 0
+    for number in range(200):
+        made = decision(wide, creatives, lambda some: [0.5] * len(some), slots, salt=f"d{number}", inputs=told)
+        rows = log_rows(made, f"d{number}", [0.0] * 3, bids=told.bids)
+        table = opened(narrow, made.turns[0].choices, told)
+        for row, turn in zip(rows, made.turns, strict=True):
+            choices, probabilities = offered(narrow, table, "a", told)
+            expected = {one.creative.creative_id: p for one, p in zip(choices, probabilities, strict=True)}
+            found = dict(zip((c.id for c in row.candidates), by_document(narrow)(row), strict=True))
+            assert {name: p for name, p in found.items() if p} == pytest.approx(expected)
+            compared += row.turn > 0
+            shown = next((one for one in choices if one.creative.creative_id == turn.placement.creative_id), None)
+            if shown is None:
+                break  # the narrow policy never comes here
+            table = without(narrow, table, shown, told)
+    assert compared > 50
