@@ -33,8 +33,8 @@ _SUM_TOLERANCE = 1e-6
 def by_document(policy: PlacementPolicy) -> TargetPolicy:
     """The probabilities of a policy document.
 
-    Its pool is that of the decision: who was shown in an earlier turn was of it and is gone, and nobody moves up. (Where
-    the policy would not have shown one of those, the turn has no weight.)
+    Its pool is that of the decision: who was shown in an earlier turn was of it and is gone, and nobody moves up. Where
+    the policy would not have shown one of those, the turn has no weight.
     """
     strategy, floor, pool = strategy_of(policy), floor_of(policy), pool_of(policy)
 

@@ -214,7 +214,7 @@ def test_lint_names_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_pool_smaller_than_the_loggers_is_the_decisions_and_is_not_filled_up() -> None:
-    """On every turn that a narrow policy could have reached, its probabilities are those that g itself would draw by."""
+    """On every turn that a narrow policy could have reached, its probabilities are those that g would draw by."""
     creatives = tuple(creative(f"c{i}") for i in range(6))
     slots = (SlotRequest(slot_id="a", count=3),)
     wide, narrow = (policy({"kind": "epsilon_greedy", "exploration": 0.9, "k": k}, name=f"k{k}") for k in (6, 3))
