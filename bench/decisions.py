@@ -176,7 +176,7 @@ def serving(app: str, state: Path, *, workers: int = 1, core: str = "0") -> Iter
         _wait(port, process)
         server = Server(f"{app}{workers if workers > 1 else ''}", port, process.pid)
         if app == "real":
-            _apart(server, {1} if workers == 1 else {0, 1})
+            _apart(server, {1} if workers == 1 else {0, 1}, workers)
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -308,18 +308,25 @@ def _ticks(pid: int) -> int:
     return 0
 
 
-def _apart(server: Server, cores: set[int]) -> None:
-    """Wait for the sequencer, and put it where the load is."""
+def _apart(server: Server, cores: set[int], workers: int) -> None:
+    """Wait until every worker has found the sequencer, and put it where the load is."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         found = server.sequencers()
         for pid in found:
             os.sched_setaffinity(pid, cores)
-        if found:
-            time.sleep(2)  # until the workers have found it
+        if len(found) == 1 and _sockets(found[0]) > workers:  # the one it listens on, and one for each worker
             return
         time.sleep(0.2)
-    raise RuntimeError("there is no sequencer")
+    raise RuntimeError("there is no sequencer that all workers have found")
+
+
+def _sockets(pid: int) -> int:
+    """How many sockets a process has open."""
+    with contextlib.suppress(OSError):
+        links = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
+        return sum(link.startswith("socket:") for link in links)
+    return 0
 
 
 def _tree(pid: int) -> list[int]:
